@@ -1,0 +1,89 @@
+# Every target is sufficient on its own: it sets up what it needs.
+# PYTHON chooses the interpreter (3.10 or newer), VENV the environment's folder.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+VENV ?= .venv
+PLUGINS ?= p2p
+COVERAGE_MINIMUM := 92
+
+bin := $(VENV)/bin
+stamp := $(VENV)/.installed
+# Every distribution of the repository, and the import packages in them.
+plugins := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml examples/*/pyproject.toml)))
+dists := core $(plugins)
+sources := $(foreach dist,$(dists),$(filter-out %.egg-info,$(wildcard $(dist)/src/*)))
+
+.PHONY: help
+help: ## Show the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+$(stamp): pyproject.toml constraints.txt tools/setup.sh $(addsuffix /pyproject.toml,$(dists))
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" tools/setup.sh $(dists)
+	@touch $@
+
+.PHONY: setup
+setup: $(stamp) ## Create the environment and install everything into it, editable.
+
+.PHONY: serve
+serve: $(stamp) ## Run the daemon with the bundle p2p (PLUGINS=... for others).
+	@exec $(bin)/mcpd serve --plugins $(PLUGINS)
+
+.PHONY: format
+format: $(stamp) ## Format the code and mend what ruff can mend.
+	$(bin)/ruff format
+	$(bin)/ruff check --fix
+
+.PHONY: lint
+lint: $(stamp) ## Formatting, lint, types, import layers, plugin manifests.
+	$(bin)/ruff format --check
+	$(bin)/ruff check
+	$(bin)/mypy $(sources) tools
+	$(bin)/lint-imports
+	@set -e; for plugin in $(plugins); do \
+	  echo "$(bin)/mcpd plugins manifest $$plugin --check"; \
+	  $(bin)/mcpd plugins manifest "$$plugin" --check; \
+	done
+
+.PHONY: manifests
+manifests: $(stamp) ## Write the plugins' manifests anew from their code.
+	@set -e; for plugin in $(plugins); do $(bin)/mcpd plugins manifest "$$plugin"; done
+
+.PHONY: docs
+docs: $(stamp) ## Build the documentation; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
+
+.PHONY: coverage
+coverage: $(stamp) ## Run every test and require enough branch coverage of each package.
+	@mkdir -p build
+	$(bin)/coverage erase
+	$(bin)/coverage run -m pytest $(PYTEST_ARGS) | tee build/pytest.log
+	$(bin)/coverage combine --quiet
+	@failed=; for source in $(sources); do \
+	  echo "coverage of $$source:"; \
+	  $(bin)/coverage report --include="$$source/*" --fail-under=$(COVERAGE_MINIMUM) || failed="$$failed $$source"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "error: under $(COVERAGE_MINIMUM) %:$$failed" >&2; exit 1; fi
+
+.PHONY: test
+test: ## Everything that CI runs.
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory docs
+	@$(MAKE) --no-print-directory coverage
+	@tail -n 1 build/pytest.log
+
+.PHONY: constraints
+constraints: $(stamp) ## Resolve the newest versions for every Python found and pin them.
+	$(bin)/python tools/constraints.py $(dists)
+
+.PHONY: changelog
+changelog: $(stamp) ## Show the release notes that changelog.d/ amounts to.
+	$(bin)/towncrier build --draft --version "$$($(bin)/mcpd --version | awk '{print $$2}')"
+
+.PHONY: clean
+clean: ## Remove the environment and everything that is built.
+	rm -rf $(VENV) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
