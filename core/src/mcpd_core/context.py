@@ -1,0 +1,167 @@
+"""`Context`: what a running tool may ask of the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from .spec import Call, CallResult, Principal, Progress, ToolSpec
+
+
+class CallScope(Protocol):
+    """What the host provides behind a `Context`; not for use by tools."""
+
+    @property
+    def call(self) -> Call: ...
+
+    @property
+    def cancelled(self) -> bool: ...
+
+    def check_cancelled(self) -> None: ...
+
+    def report(self, progress: Progress) -> None: ...
+
+    def log(self, level: str, message: str) -> None: ...
+
+    async def call_tool(self, tool: str, arguments: Mapping[str, Any]) -> CallResult: ...
+
+    async def check(self, tool: str, arguments: Mapping[str, Any]) -> ToolSpec: ...
+
+    async def service(self, name: str) -> Any: ...
+
+    def waiting(self) -> AbstractAsyncContextManager[None]: ...
+
+    def call_from_thread(self, tool: str, arguments: Mapping[str, Any]) -> CallResult: ...
+
+
+class Context:
+    """One call, as seen by the tool that runs it.
+
+    A tool receives it through a parameter annotated ``Context``; the parameter is not part of the
+    tool's schema. It is valid while the call runs, and no longer.
+
+    Example::
+
+        @tool(read_only=True)
+        async def count(up_to: int, ctx: Context) -> int:
+            \"\"\"Count, and report how far the counting is.\"\"\"
+            for n in range(up_to):
+                ctx.progress(n, up_to)
+            return up_to
+    """
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: CallScope) -> None:
+        self._scope = scope
+
+    @property
+    def call_id(self) -> str:
+        """The id of this call; it appears in the log."""
+        return self._scope.call.id
+
+    @property
+    def tool(self) -> str:
+        """The name of the tool that runs."""
+        return self._scope.call.spec.name
+
+    @property
+    def principal(self) -> Principal:
+        """On whose behalf the tool runs."""
+        return self._scope.call.principal
+
+    @property
+    def client(self) -> str:
+        """The connection, or the deferred work, that the call came from."""
+        return self._scope.call.client
+
+    @property
+    def deadline(self) -> float | None:
+        """The `time.monotonic` time at which the call is cancelled; ``None`` when there is none."""
+        return self._scope.call.deadline
+
+    def remaining(self) -> float | None:
+        """Seconds left until the deadline, at least 0; ``None`` when there is no deadline."""
+        deadline = self.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell the caller how far the work is. Never blocks; may be called from any thread.
+
+        :param done: how far, in any unit; it should only ever grow.
+        :param total: what ``done`` will be at the end, when that is known.
+        """
+        self._scope.report(Progress(done, total, message))
+
+    def log(self, level: str, message: str) -> None:
+        """Write one line to the server's log and, where the client asked for it, to the client.
+
+        Never blocks; may be called from any thread.
+
+        :param level: ``debug``, ``info``, ``warning`` or ``error``.
+        """
+        self._scope.log(level, message)
+
+    async def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> CallResult:
+        """Call another tool with this call's principal, permit and deadline.
+
+        It is validated, authorised and observed like any call. A tool of the same runtime is
+        awaited directly; a tool of another runtime is bridged.
+
+        :returns: the answer; look at `CallResult.is_error`.
+        :raises CallRefused: when the tool did not start.
+        """
+        return await self._scope.call_tool(tool, arguments or {})
+
+    async def check(self, tool: str, arguments: Mapping[str, Any] | None = None) -> ToolSpec:
+        """Refuse now what `call` would refuse, without running the tool.
+
+        Useful before work is deferred. The tool's module is imported, since only its code can say
+        whether the arguments fit.
+
+        :returns: the contract of the tool.
+        :raises CallRefused: as `call` would.
+        """
+        return await self._scope.check(tool, arguments or {})
+
+    async def service(self, name: str) -> Any:
+        """Return a service, started if need be.
+
+        :returns: the object itself when it lives in this tool's runtime, else a proxy each of
+            whose methods is awaited.
+        :raises ServiceUnavailable: when no enabled plugin offers it, or it could not be started.
+        """
+        return await self._scope.service(name)
+
+    def waiting(self) -> AbstractAsyncContextManager[None]:
+        """Give the call's permit back for as long as the tool only waits.
+
+        Use it around a wait for other work, so that those who wait cannot keep the work itself from
+        running::
+
+            async with ctx.waiting():
+                await finished.wait()
+        """
+        return self._scope.waiting()
+
+    def call_from_thread(self, tool: str, arguments: Mapping[str, Any] | None = None) -> CallResult:
+        """Do what `call` does, from a ``def`` tool that runs in a worker thread.
+
+        :raises CallRefused: when the tool did not start.
+        """
+        return self._scope.call_from_thread(tool, arguments or {})
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the call was cancelled or is past its deadline; for ``def`` tools, which nothing
+        can interrupt."""
+        return self._scope.cancelled
+
+    def check_cancelled(self) -> None:
+        """End a ``def`` tool whose call was cancelled, by raising.
+
+        :raises CallCancelled: when `cancelled` is true; let it pass through.
+        """
+        self._scope.check_cancelled()

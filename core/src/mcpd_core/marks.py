@@ -1,0 +1,135 @@
+"""The ``@tool`` mark. It only takes notes; `mcpd_core.schema` reads them when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from .spec import TOOL_NAME, Annotations, Placement, RuntimeName
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MARK = "__mcpd_tool__"
+
+
+@dataclass(frozen=True)
+class ToolMark:
+    """What ``@tool`` was told about a function."""
+
+    name: str
+    title: str
+    category: str
+    placement: Placement | None
+    runtime: RuntimeName | None
+    timeout: float | None
+    annotations: Annotations
+    long_running: bool
+    aliases: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@overload
+def tool(function: F, /) -> F: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    category: str = "",
+    placement: Placement | None = None,
+    runtime: RuntimeName | None = None,
+    timeout: float | None = None,
+    read_only: bool = False,
+    destructive: bool = True,
+    idempotent: bool = False,
+    open_world: bool = True,
+    long_running: bool = False,
+    aliases: Iterable[str] = (),
+    tags: Iterable[str] = (),
+) -> Callable[[F], F]: ...
+
+
+def tool(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    category: str = "",
+    placement: Placement | None = None,
+    runtime: RuntimeName | None = None,
+    timeout: float | None = None,
+    read_only: bool = False,
+    destructive: bool = True,
+    idempotent: bool = False,
+    open_world: bool = True,
+    long_running: bool = False,
+    aliases: Iterable[str] = (),
+    tags: Iterable[str] = (),
+) -> Any:
+    """Mark a typed function as a tool; the function itself stays as it is.
+
+    Everything a client sees is taken from the function: its annotations become the input schema and
+    check the arguments of every call, its docstring becomes the description,
+    ``Annotated[T, Field(description=...)]`` documents a parameter, and its return annotation
+    becomes the output schema. A parameter annotated `Context` is injected.
+
+    :param name: as clients call it; the function's name by default. 1 to 64 letters, digits,
+        ``_`` and ``-``.
+    :param title: for people; made from the name by default.
+    :param category: groups tools in listings.
+    :param placement: where it runs. By default ``loop`` for ``async def`` and ``thread`` for
+        ``def``.
+    :param runtime: overrides, for this tool, the runtime that the plugin's entry-point group
+        declares. ``any`` says that the code is neutral (anyio, or neither library).
+    :param timeout: seconds after which a call is cancelled; the host's default when ``None``.
+    :param read_only: the tool changes nothing.
+    :param destructive: the tool may destroy or overwrite.
+    :param idempotent: calling it again with the same arguments changes nothing more. An interrupted
+        deferred call is made again by itself only when this or ``read_only`` is set.
+    :param open_world: the tool reaches things outside the host.
+    :param long_running: calls may take long enough to be worth deferring.
+    :param aliases: further names it can be called by; they are not listed.
+    :param tags: words to find it by.
+    :raises ValueError: when a name is not a tool name or the timeout is not positive.
+    """
+
+    other_names = tuple(aliases)
+
+    def mark(f: F) -> F:
+        own_name = name if name is not None else f.__name__
+        for n in (own_name, *other_names):
+            if not TOOL_NAME.match(n):
+                raise ValueError(
+                    f"{n!r} is not a tool name: use 1 to 64 letters, digits, '_' and '-'"
+                )
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"tool {own_name!r}: timeout is {timeout!r}, not a positive number")
+        setattr(
+            f,
+            MARK,
+            ToolMark(
+                name=own_name,
+                title=title if title is not None else own_name.replace("_", " ").capitalize(),
+                category=category,
+                placement=placement,
+                runtime=runtime,
+                timeout=timeout,
+                annotations=Annotations(read_only, destructive, idempotent, open_world),
+                long_running=long_running,
+                aliases=other_names,
+                tags=tuple(tags),
+            ),
+        )
+        return f
+
+    return mark if function is None else mark(function)
+
+
+def mark_of(function: object) -> ToolMark | None:
+    """Return what ``@tool`` noted on a function, or ``None`` when it carries no mark."""
+    found = getattr(function, MARK, None)
+    return found if isinstance(found, ToolMark) else None

@@ -1,0 +1,132 @@
+"""Services: the long-lived objects of plugins, such as a task store or a network node.
+
+A service has one owner runtime. It is started once, on first need or when the server starts, and
+stopped in reverse order when the host closes. Tools reach it with `Context.service`; a tool of
+another runtime gets a proxy whose methods are awaited.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from .spec import CallResult, Principal, Progress, ToolSpec
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a service is, asked often and answered without waiting.
+
+    :ivar ok: whether it does its work.
+    :ivar detail: what is wrong, or a few words about what is right.
+    :ivar pending: why the daemon must not exit although no client is connected, for example
+        ``2 tasks running``; empty when it may.
+    """
+
+    ok: bool
+    detail: str = ""
+    pending: str = ""
+
+
+@dataclass(frozen=True)
+class Service:
+    """The declaration of a service, returned by a plugin's ``mcpd_services`` hook.
+
+    :ivar name: what tools ask for; unique among the enabled plugins.
+    :ivar factory: ``module:function`` of an async context manager function that takes a
+        `ServiceHost` and yields the object. It is entered and left in one task of the owner
+        runtime, so a trio service may open a nursery in it. The module is imported when the
+        service is started.
+    :ivar runtime: the owner runtime.
+    :ivar start: ``serve`` starts it with the server, ``need`` when a tool first asks for it.
+    """
+
+    name: str
+    factory: str
+    runtime: Literal["asyncio", "trio"]
+    start: Literal["serve", "need"] = "need"
+
+
+class ServiceHost(Protocol):
+    """What a service sees of the host that runs it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the service."""
+        ...
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory that this process owns; make a folder of your own in it."""
+        ...
+
+    @property
+    def settings(self) -> Any:
+        """The plugin's section of the settings as its ``mcpd_settings`` model, or ``None``."""
+        ...
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger that carries the service's name."""
+        ...
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        principal: Principal,
+        client: str,
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_log: Callable[[str, str], None] | None = None,
+    ) -> CallResult:
+        """Call a tool on behalf of somebody; awaited in the service's own runtime.
+
+        The call competes for the worker class of permits, so that deferred work and waiting
+        clients do not starve each other.
+
+        :param client: whose queue the call joins when permits are short.
+        :param timeout: seconds; ``None`` means the tool's own or the host's default.
+        :param on_progress: called on the host's thread for each progress report.
+        :raises CallRefused: when the tool did not start; `Busy` costs nothing, try again later.
+        """
+        ...
+
+    async def check(
+        self, tool: str, arguments: Mapping[str, Any], *, principal: Principal
+    ) -> ToolSpec:
+        """Refuse now what `call` would refuse, without running anything.
+
+        :returns: the contract of the tool.
+        :raises CallRefused: as `call` would.
+        """
+        ...
+
+    def tool(self, name: str) -> ToolSpec | None:
+        """Look a tool up by name or alias; ``None`` when no enabled plugin offers it."""
+        ...
+
+
+class Registrar(Protocol):
+    """Receives the tools of a plugin in its ``mcpd_register_tools`` hook."""
+
+    def add(self, function: Callable[..., Any]) -> None:
+        """Add one function that carries the ``@tool`` mark.
+
+        :raises PluginLoadError: when the function carries no mark.
+        """
+        ...
+
+    def add_module(self, module: str) -> None:
+        """Add every function with the ``@tool`` mark that the named module defines.
+
+        The module is imported when the manifest is made, and not before one of its tools is
+        called when there is a manifest.
+
+        :param module: its full name, for example ``mcpd_task_queue.tools``.
+        """
+        ...

@@ -1,0 +1,159 @@
+"""What a tool promises (`ToolSpec`) and what one call of it carries (`Call`).
+
+Nothing here does anything: these are the frozen records that every other layer passes around.
+Only the standard library is imported, so that listing tools stays cheap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+#: The library that a tool's ``async def`` code is written for. ``any`` is neutral code (anyio, or
+#: neither library) that runs in its caller's runtime and is never bridged.
+RuntimeName = Literal["asyncio", "trio", "any"]
+#: Where a tool runs: on the loop of its runtime, in a worker thread, or in a worker process.
+Placement = Literal["loop", "thread", "process"]
+
+RUNTIMES: tuple[RuntimeName, ...] = ("asyncio", "trio", "any")
+PLACEMENTS: tuple[Placement, ...] = ("loop", "thread", "process")
+
+#: LLM APIs refuse dots and names of more than 64 characters.
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The four hints of the Model Context Protocol about what a tool does to the world.
+
+    The defaults are the protocol's own: a tool that says nothing is taken to change things, perhaps
+    destructively, to do more each time it is called, and to reach beyond this machine.
+
+    :ivar read_only: the tool changes nothing.
+    :ivar destructive: the tool may destroy or overwrite; meaningless when ``read_only``.
+    :ivar idempotent: calling it again with the same arguments changes nothing more.
+    :ivar open_world: the tool reaches things outside the host, such as the network.
+    """
+
+    read_only: bool = False
+    destructive: bool = True
+    idempotent: bool = False
+    open_world: bool = True
+
+    @property
+    def safe_to_repeat(self) -> bool:
+        """Whether an interrupted call may be made again without asking anybody."""
+        return self.read_only or self.idempotent
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """The contract of one tool, as its plugin's manifest states it.
+
+    :ivar name: unique among the enabled plugins; matches `TOOL_NAME`.
+    :ivar description: what the tool does, for the model that chooses among tools.
+    :ivar input_schema: JSON Schema (2020-12) of the arguments; its root type is ``object``.
+    :ivar entry: where the function is, as ``module:function``.
+    :ivar plugin: the name of the plugin that offers it.
+    :ivar output_schema: JSON Schema of the structured result, or ``None`` when it has none.
+    :ivar timeout: seconds after which a call is cancelled; ``None`` means the host's default.
+    :ivar long_running: whether a call may be expected to take long enough to be worth queueing.
+    :ivar aliases: further names it can be called by; they are not listed.
+    """
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]
+    entry: str
+    plugin: str
+    title: str = ""
+    category: str = ""
+    output_schema: Mapping[str, Any] | None = None
+    annotations: Annotations = field(default_factory=Annotations)
+    runtime: RuntimeName = "asyncio"
+    placement: Placement = "loop"
+    timeout: float | None = None
+    long_running: bool = False
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who a call is made for. It is stored with deferred work and checked again when that runs.
+
+    :ivar kind: how it was authenticated, for example ``local`` (same user on this machine).
+    :ivar id: unique and stable within its kind, for example the numeric user id.
+    :ivar name: for people; never used to decide anything.
+    """
+
+    kind: str
+    id: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One progress report of a running tool.
+
+    :ivar done: how far it is, in the tool's own unit; it only ever grows.
+    :ivar total: what ``done`` will be at the end, or ``None`` when that is not known.
+    """
+
+    done: float
+    total: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, from the client that made it to the tool that runs it.
+
+    :ivar id: unique within the process; appears in the log.
+    :ivar spec: the tool.
+    :ivar arguments: as they came, before validation.
+    :ivar principal: on whose behalf.
+    :ivar client: who queues: calls of one client wait behind each other, not behind other clients.
+    :ivar deadline: `time.monotonic` time at which the call is cancelled, or ``None``.
+    :ivar parent: the call from within which this one was made.
+    :ivar on_progress: receives progress reports, on the host's thread.
+    :ivar on_log: receives ``(level, message)`` of the tool's log lines, on the host's thread.
+    :ivar trace: W3C trace context (``traceparent``, ``tracestate``, ``baggage``) of the request.
+    :ivar admission: which class of permits the call competes for.
+    """
+
+    id: str
+    spec: ToolSpec
+    arguments: Mapping[str, Any]
+    principal: Principal
+    client: str
+    deadline: float | None = None
+    parent: Call | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    on_log: Callable[[str, str], None] | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
+    admission: Literal["client", "worker"] = "client"
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """What a call answered, in the shape that clients receive.
+
+    :ivar text: the answer as text; for a structured answer its JSON.
+    :ivar structured: the answer as JSON data, or ``None`` when the tool returns plain text.
+    :ivar error: the tool's failure, or ``None`` when it succeeded.
+    """
+
+    text: str
+    structured: dict[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the tool failed."""
+        return self.error is not None
