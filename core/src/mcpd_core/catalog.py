@@ -1,0 +1,137 @@
+"""The tools of the enabled plugins: looked up, listed by category, and searched."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .spec import ToolSpec
+
+_WORD = re.compile(r"[a-z0-9]+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+#: Weight of a whole word and of the start of a word: in the name, in the title, the tags and the
+#: category, and in the description. One match in a better field outweighs any in a lesser one.
+_NAME = (100.0, 60.0)
+_LABELS = (20.0, 12.0)
+_DESCRIPTION = (4.0, 2.0)
+
+
+class _Indexed(NamedTuple):
+    spec: ToolSpec
+    name: frozenset[str]
+    labels: frozenset[str]
+    description: frozenset[str]
+
+
+class Catalog:
+    """Tool specs by name, alias and category.
+
+    :param specs: the tools; names and aliases are unique among them.
+    :raises ValueError: when two tools claim one name, which selection does not let happen.
+    """
+
+    def __init__(self, specs: Iterable[ToolSpec]) -> None:
+        #: The tools, sorted by name.
+        self.specs: tuple[ToolSpec, ...] = tuple(sorted(specs, key=lambda spec: spec.name))
+        self._by_name: dict[str, ToolSpec] = {}
+        for spec in self.specs:
+            for name in (spec.name, *spec.aliases):
+                other = self._by_name.setdefault(name, spec)
+                if other is not spec:
+                    raise ValueError(
+                        f"{name!r} is claimed by {other.name!r} of {other.plugin!r} and by "
+                        f"{spec.name!r} of {spec.plugin!r}"
+                    )
+        self._index: tuple[_Indexed, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def __iter__(self) -> Iterator[ToolSpec]:
+        return iter(self.specs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def get(self, name: str) -> ToolSpec | None:
+        """Return the tool of that name or alias, or ``None``."""
+        return self._by_name.get(name)
+
+    def categories(self) -> dict[str, tuple[ToolSpec, ...]]:
+        """Return the tools by category, both sorted; tools without one are under ``""``."""
+        found: dict[str, list[ToolSpec]] = {}
+        for spec in self.specs:
+            found.setdefault(spec.category, []).append(spec)
+        return {category: tuple(found[category]) for category in sorted(found)}
+
+    def search(self, query: str, limit: int = 20) -> list[ToolSpec]:
+        """Find tools by words.
+
+        Ranked by how many of the words are found, then by where: in the name, then in title, tags
+        and category, then in the description; a whole word before the start of one. Equal ranks
+        are sorted by name.
+
+        :param query: words in any order and case.
+        :param limit: the most that are returned.
+        """
+        exact = self.get(query.strip())
+        words = list(dict.fromkeys(_words(query)))
+        ranked = []
+        for indexed in self._indexed():
+            scores = [_score(word, indexed) for word in words]
+            found = sum(1 for score in scores if score)
+            if found or indexed.spec is exact:
+                first = indexed.spec is not exact
+                ranked.append((first, -found, -sum(scores), indexed.spec.name, indexed.spec))
+        ranked.sort(key=lambda item: item[:4])
+        return [item[4] for item in ranked[: max(0, limit)]]
+
+    def close_matches(self, name: str, n: int = 3) -> list[str]:
+        """Return the names and aliases that a misspelt name comes closest to, best first.
+
+        :param n: the most that are returned.
+        """
+        by_folded: dict[str, str] = {}
+        for known in sorted(self._by_name):
+            by_folded.setdefault(_folded(known), known)
+        matches = difflib.get_close_matches(_folded(name), by_folded, n=n)
+        return [by_folded[match] for match in matches]
+
+    def _indexed(self) -> tuple[_Indexed, ...]:
+        # Made on the first search: most processes never search.
+        if self._index is None:
+            self._index = tuple(
+                _Indexed(
+                    spec,
+                    frozenset(_words(" ".join((spec.name, *spec.aliases)))),
+                    frozenset(_words(" ".join((spec.title, spec.category, *spec.tags)))),
+                    frozenset(_words(spec.description)),
+                )
+                for spec in self.specs
+            )
+        return self._index
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_HUMP.sub(" ", text).lower())
+
+
+def _folded(name: str) -> str:
+    """Return a name without what people get wrong about it: case, ``-`` and ``_``."""
+    return name.lower().replace("-", "_")
+
+
+def _score(word: str, indexed: _Indexed) -> float:
+    for words, (whole, start) in (
+        (indexed.name, _NAME),
+        (indexed.labels, _LABELS),
+        (indexed.description, _DESCRIPTION),
+    ):
+        if word in words:
+            return whole
+        if any(candidate.startswith(word) for candidate in words):
+            return start
+    return 0.0
