@@ -1,0 +1,87 @@
+"""The host's own loop as a runtime."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from ..errors import CallCancelled
+from .base import Expired, Gate, Outcome, supervise
+
+T = TypeVar("T")
+
+
+async def capture(function: Callable[[], Awaitable[T]]) -> Outcome[T]:
+    """Run a function and return how it ended, whatever it raised.
+
+    asyncio lets SystemExit and KeyboardInterrupt of a task stop the whole loop, so they must not
+    leave the task as exceptions.
+    """
+    try:
+        return Outcome(value=await function())
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the boundary: handed to the caller
+        return Outcome(error=error)
+
+
+def _ask(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+class AsyncioRuntime:
+    """Runs asyncio code in a task of its own on the host's loop.
+
+    The task of its own gives the code asyncio's cancellation, delivered once, even when the caller
+    sits in an anyio scope, which would deliver it at every await of the clean-up.
+    """
+
+    name = "asyncio"
+    rung = "loop"
+
+    async def run(
+        self, function: Callable[[], Awaitable[T]], *, deadline: float | None = None
+    ) -> T:
+        """See `Runtime.run`."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        task = loop.create_task(capture(function))
+        task.add_done_callback(lambda _: done.set_result(None))
+        expired = await supervise(done, partial(_ask, task), deadline=deadline)
+        if task.cancelled():
+            if expired:
+                raise Expired
+            raise CallCancelled("The call was cancelled from within.")
+        return task.result().unwrap()
+
+    async def run_here(
+        self, function: Callable[[], Awaitable[T]], *, deadline: float | None = None
+    ) -> T:
+        """Run a function for a caller that runs on this loop already: a plain await, unless it
+        needs a deadline of its own.
+
+        :raises Expired: when the deadline passed.
+        """
+        if deadline is None:
+            return await function()
+        return await self.run(function, deadline=deadline)
+
+    def gate(self) -> Gate:
+        """See `Runtime.gate`."""
+        return _AsyncioGate()
+
+    async def aclose(self) -> None:
+        """Do nothing: each call's task ends with the call, and the loop is the host's."""
+
+
+class _AsyncioGate:
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def open(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
