@@ -1,0 +1,104 @@
+"""What happens to plugins when they are served: hooks taken up, settings checked, services
+declared."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import pydantic
+
+from ..errors import McpdError, PluginLoadError, SelectionError, SettingsError
+from ..hooks import Hooks
+from ..inventory import PluginRow
+from ..registrar import ToolRegistrar
+from ..settings import Settings
+from ..spec import RuntimeName
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .services import Services
+
+_log = logging.getLogger(__name__)
+
+
+async def enlist(host: Host, hooks: Hooks, services: Services) -> None:
+    """Take up the plugins that have something to do before one of their tools is called.
+
+    A plugin with a manifest that names no hooks is not imported. One that fails is `broken` and
+    skipped, unless plugins were asked for by name: then each of them has to work.
+
+    :raises SelectionError: when a plugin that was asked for does not work.
+    :raises SettingsError: when a plugin's section of the settings does not fit.
+    """
+    for row in host.inventory.enabled:
+        if row.hooks or row.dynamic:
+            try:
+                await _take_up(host, hooks, row)
+            except PluginLoadError as error:
+                _refuse(host, row.name, error)
+    for row in host.inventory.enabled:
+        specs = hooks.tool_metadata(row.name)
+        if specs is not None:
+            host.revise(host.inventory.with_tools(row.name, specs))
+    _read_settings(host, hooks)
+    for plugin, service in hooks.services():
+        try:
+            services.declare(plugin, service)
+        except PluginLoadError as error:
+            _refuse(host, plugin, error)
+
+
+async def _take_up(host: Host, hooks: Hooks, row: PluginRow) -> None:
+    plugin = await asyncio.wrap_future(host.importer.load(row.entry, plugin=row.name))
+    hooks.register(plugin, row.name, requires_core=row.requires_core)
+    if row.dynamic:
+        registrar = ToolRegistrar(row.name, cast(RuntimeName, row.runtime))
+        # On the import thread: registering imports the modules of the tools.
+        await asyncio.wrap_future(
+            host.importer.load(
+                row.entry, plugin=row.name, then=lambda _: hooks.register_tools(registrar)
+            )
+        )
+        host.revise(host.inventory.with_tools(row.name, registrar.specs))
+
+
+def _refuse(host: Host, plugin: str, error: McpdError) -> None:
+    if host.settings.serve.plugins is not None:
+        raise SelectionError(
+            f"The plugin {plugin!r} was asked for and does not work: {error.message}",
+            hint=error.hint,
+        ) from error
+    _log.error("The plugin %s is skipped: %s", plugin, error)
+    host.revise(host.inventory.with_broken(plugin, str(error)))
+
+
+def _read_settings(host: Host, hooks: Hooks) -> None:
+    claimed: dict[str, str] = {}
+    for plugin, section, model in hooks.settings():
+        if section in claimed:
+            raise SettingsError(
+                f"The plugins {claimed[section]!r} and {plugin!r} both claim the settings "
+                f"section [{section}].",
+                hint="Disable one of them.",
+            )
+        claimed[section] = plugin
+        try:
+            host.plugin_settings[plugin] = model.model_validate(host.settings.section(section))
+        except pydantic.ValidationError as error:
+            raise _misfit(host.settings, section, error) from None
+    for section in host.settings.extra:
+        if section not in claimed:
+            _log.warning("The settings section [%s] belongs to no plugin that is enabled.", section)
+
+
+def _misfit(settings: Settings, section: str, error: pydantic.ValidationError) -> SettingsError:
+    problems = []
+    for item in error.errors(include_url=False, include_context=False):
+        path: list[Any] = list(item["loc"])
+        key = ".".join(map(str, path))
+        origin = settings.origin(section, str(path[0])) if path else "default"
+        text = item["msg"][:1].lower() + item["msg"][1:]
+        problems.append(f"[{section}] {key}: {text} ({origin})")
+    return SettingsError(f"Settings do not fit: {'; '.join(problems)}.")

@@ -1,0 +1,233 @@
+"""The services of the enabled plugins: started once, owned by one runtime, stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import McpdError, PluginLoadError, ServiceUnavailable
+from ..runtimes import Gate, Runtime
+from ..services import Health, Service
+from ..spec import CallResult, Principal, Progress, ToolSpec
+
+if TYPE_CHECKING:
+    from .host import Host
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Services:
+    """Starts, hands out and stops services. Used on the host's loop."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._declared: dict[str, tuple[Service, str]] = {}
+        self._running: dict[str, _Running] = {}
+
+    def declare(self, plugin: str, service: Service) -> None:
+        """Make a service of a plugin known; it is not started.
+
+        :raises PluginLoadError: when another plugin declares the same name.
+        """
+        taken = self._declared.get(service.name)
+        if taken is not None:
+            raise PluginLoadError(
+                plugin,
+                f"The plugins {taken[1]!r} and {plugin!r} both declare a service {service.name!r}.",
+                hint="Disable one of them.",
+            )
+        self._declared[service.name] = (service, plugin)
+
+    async def start_all(self) -> None:
+        """Start the services that start with the server; a failure is logged."""
+        for name, (service, plugin) in self._declared.items():
+            if service.start == "serve":
+                try:
+                    await self.get(name)
+                except ServiceUnavailable as error:
+                    _log.error("Plugin %s: %s", plugin, error)
+
+    async def get(self, name: str) -> _Running:
+        """Return a running service, started if need be.
+
+        :raises ServiceUnavailable: when nobody declares it, it failed, or the host is closing.
+        """
+        running = self._running.get(name)
+        if running is None:
+            running = self._start(name)
+        # Shielded: another caller may wait for the same start.
+        await asyncio.shield(running.started)
+        if running.problem:
+            raise ServiceUnavailable(running.problem, hint="The server's log has the details.")
+        return running
+
+    def _start(self, name: str) -> _Running:
+        declared = self._declared.get(name)
+        if declared is None:
+            raise ServiceUnavailable(
+                f"No enabled plugin offers the service {name!r}.",
+                hint="Look at `mcpd plugins list` for one that is disabled or missing.",
+            )
+        if self._host.closing:
+            raise ServiceUnavailable(f"The service {name!r} is not started any more.")
+        running = _Running(declared[0], declared[1], self._host)
+        self._running[name] = running
+        return running
+
+    def health(self) -> dict[str, Health]:
+        """Return how each service that was started is."""
+        return {name: running.health() for name, running in self._running.items()}
+
+    async def aclose(self) -> None:
+        """Stop every service in the reverse order of its start, waiting for each."""
+        for running in reversed(list(self._running.values())):
+            await running.stop()
+
+
+class _Running:
+    """One service, from its start to its end, in one task of its owner runtime."""
+
+    def __init__(self, service: Service, plugin: str, host: Host) -> None:
+        self.service = service
+        self.problem = ""
+        self.object: Any = None
+        self.runtime: Runtime | None = None
+        self._plugin = plugin
+        self._host = host
+        self._stop: Gate | None = None
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.get_running_loop().create_task(
+            self._run(), name=f"service {service.name}"
+        )
+
+    async def _run(self) -> None:
+        name = self.service.name
+        try:
+            factory = await asyncio.wrap_future(self._host.importer.load(self.service.factory))
+            self.runtime = await self._host.lanes.runtime(self.service.runtime)
+            self._stop = self.runtime.gate()
+            view = HostView(self._host, self.service, self._plugin)
+            await self.runtime.run(partial(self._own, factory, view, self._stop))
+            if self.started.done():
+                self.problem = f"The service {name!r} has been stopped."
+        except McpdError as error:
+            self.problem = f"The service {name!r} cannot be started: {error}"
+            _log.error("%s", self.problem)
+        except Exception as error:  # noqa: BLE001 - the boundary of a plugin's code
+            verb = "failed" if self.started.done() else "cannot be started"
+            self.problem = f"The service {name!r} {verb}: {type(error).__name__}."
+            _log.exception("The service %s of the plugin %s %s.", name, self._plugin, verb)
+        finally:
+            self.object = None
+            if not self.started.done():
+                self.problem = self.problem or f"The service {name!r} ended while it started."
+                self.started.set_result(None)
+
+    async def _own(self, factory: Callable[[Any], Any], view: HostView, stop: Gate) -> None:
+        async with factory(view) as self.object:
+            self.started.set_result(None)
+            await stop.wait()
+
+    def health(self) -> Health:
+        if self.problem:
+            return Health(False, self.problem)
+        if self.object is None:
+            return Health(True, "starting", pending=f"{self.service.name} is starting")
+        try:
+            answer = self.object.health()
+        except Exception as error:  # noqa: BLE001 - the boundary of a plugin's code
+            _log.exception("health() of the service %s raised.", self.service.name)
+            return Health(False, f"health() raised {type(error).__name__}.")
+        return answer if isinstance(answer, Health) else Health(False, "health() is malformed.")
+
+    async def stop(self) -> None:
+        if not self.started.done():
+            await asyncio.shield(self.started)
+        if self._stop is not None:
+            self._stop.open()
+        await asyncio.shield(self._task)
+
+
+class HostView:
+    """What one service sees of the host: `mcpd_core.ServiceHost`."""
+
+    def __init__(self, host: Host, service: Service, plugin: str) -> None:
+        self._host = host
+        self._in_trio = service.runtime == "trio"
+        self.name = service.name
+        self.settings = host.plugin_settings.get(plugin)
+        self.log = logging.getLogger(f"mcpd.service.{service.name}")
+
+    @property
+    def data_dir(self) -> Path:
+        if self._host.data_dir is None:
+            raise ServiceUnavailable(
+                f"The service {self.name!r} needs a data directory, and this process owns none."
+            )
+        return self._host.data_dir
+
+    def tool(self, name: str) -> ToolSpec | None:
+        return self._host.catalog.get(name)
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        principal: Principal,
+        client: str,
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_log: Callable[[str, str], None] | None = None,
+    ) -> CallResult:
+        return await self._from_here(
+            partial(
+                self._host.call,
+                tool,
+                arguments,
+                principal=principal,
+                client=client,
+                timeout=timeout,
+                on_progress=on_progress,
+                on_log=on_log,
+                admission="worker",
+            )
+        )
+
+    async def check(
+        self, tool: str, arguments: Mapping[str, Any], *, principal: Principal
+    ) -> ToolSpec:
+        return await self._from_here(
+            partial(self._host.check, tool, arguments, principal=principal)
+        )
+
+    async def _from_here(self, function: Callable[[], Awaitable[T]]) -> T:
+        if self._in_trio:
+            return await self._host.lanes.trio.run_in_host(function)
+        return await function()
+
+
+class ServiceProxy:
+    """A service as seen from another runtime: each of its methods is awaited."""
+
+    def __init__(self, running: _Running, cross: Callable[[Callable[[], Any]], Any]) -> None:
+        self._running = running
+        self._cross = cross
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def method(*args: Any, **kwargs: Any) -> Any:
+            async def inside() -> Any:
+                if self._running.object is None:
+                    raise ServiceUnavailable(self._running.problem)
+                answer = getattr(self._running.object, name)(*args, **kwargs)
+                return await answer if hasattr(answer, "__await__") else answer
+
+            return await self._cross(inside)
+
+        return method
