@@ -23,6 +23,7 @@ from mcpd_core import (
     NotAuthorised,
     Principal,
     Progress,
+    SelectionError,
     ServiceUnavailable,
     SettingsError,
     ToolUnavailable,
@@ -246,7 +247,7 @@ def log_of(host: Host) -> list[str]:
 
 async def logged(host: Host, event: str) -> None:
     """Wait until a tool has noted an event; a tool of either library, so there is no Event."""
-    while event not in log_of(host):  # noqa: ASYNC110
+    while event not in log_of(host):
         await asyncio.sleep(0.001)
 
 
@@ -684,6 +685,91 @@ async def test_a_service_that_cannot_start_says_so_and_disturbs_no_other(
             assert name in result.text
 
 
+WORKER = """
+    from contextlib import asynccontextmanager
+    import anyio
+    from mcpd_core import Health, InvalidArguments, Principal, Service, hookimpl
+
+    ME = Principal("local", "1")
+
+    class Worker:
+        def __init__(self, host):
+            self.host = host
+            self.died = anyio.Event()
+
+        async def add(self, n):
+            seen = []
+            spec = await self.host.check("say", {"text": "x"}, principal=ME)
+            try:
+                await self.host.check("say", {}, principal=ME)
+            except InvalidArguments:
+                seen.append("refused")
+            result = await self.host.call(
+                "report", {}, principal=ME, client="worker", timeout=5, on_progress=seen.append
+            )
+            assert spec == self.host.tool("say") and self.host.tool("nobody") is None
+            assert not result.is_error
+            return len(seen)
+
+        def die(self):
+            self.died.set()
+
+        def health(self):
+            raise RuntimeError("not well")
+
+    @asynccontextmanager
+    async def open_worker(host):
+        worker = Worker(host)
+
+        async def fail():
+            await worker.died.wait()
+            raise OSError("the disk is gone")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(fail)
+            yield worker
+            group.cancel_scope.cancel()
+
+    @hookimpl
+    def mcpd_services():
+        return [Service("counter", f"{__name__}:open_worker", "RUNTIME")]
+"""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("owner", ["asyncio", "trio"])
+async def test_a_service_calls_tools_and_its_death_is_told(
+    plugin: Make, start: Start, owner: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = plugin("service", WORKER.replace("RUNTIME", owner), hooks=("mcpd_services",))
+    async with start(service, plugin("tools", TOOLS)) as host:
+        assert (await call(host, "count")).structured == {"result": 4}
+        assert host.health()["counter"].detail == "health() raised RuntimeError."
+        worker = await host.service("counter", "asyncio")
+        dying = worker.die()
+        assert (dying is not None) == (owner == "trio"), "a proxy's methods are awaited"
+        if dying is not None:
+            await dying
+        with anyio.fail_after(10):
+            while host.health()["counter"].detail.startswith("health"):
+                await asyncio.sleep(0.001)
+        assert "failed" in host.health()["counter"].detail
+        assert "the disk is gone" in caplog.text
+        result = await call(host, "count")
+        assert result.error is not None
+        assert result.error["code"] == "service_unavailable"
+
+
+@pytest.mark.anyio
+async def test_two_plugins_cannot_declare_the_same_service(plugin: Make, start: Start) -> None:
+    source = SERVICE.replace("RUNTIME", "asyncio")
+    rows = [plugin(name, source, hooks=("mcpd_services",)) for name in ("first", "second")]
+    async with start(*rows) as host:
+        states = sorted((row.state, row.reason) for row in host.inventory.rows)
+        assert [state for state, _ in states] == ["broken", "enabled"]
+        assert "both declare a service 'counter'" in states[0][1]
+
+
 @pytest.mark.anyio
 async def test_services_need_a_data_directory(plugin: Make, start: Start) -> None:
     service = plugin("service", SERVICE.replace("RUNTIME", "asyncio"), hooks=("mcpd_services",))
@@ -793,6 +879,60 @@ async def test_a_plugin_whose_hooks_cannot_be_imported_is_broken_and_skipped(
         states = {r.name: r.state for r in host.inventory.rows}
         assert states == {"bad": "broken", "tools": "enabled"}
         assert (await call(host, "say", {"text": "x"})).text == "x"
+
+
+@pytest.mark.anyio
+async def test_a_plugin_that_was_asked_for_and_does_not_work_stops_the_start(
+    plugin: Make, start: Start
+) -> None:
+    import dataclasses
+
+    row = plugin("tools", TOOLS)
+    bad = dataclasses.replace(row, entry="no_such_plugin_module", hooks=("mcpd_services",))
+    with pytest.raises(SelectionError, match="'tools' was asked for and does not work"):
+        async with start(bad, serve={"plugins": ("tools",)}):
+            pass
+
+
+@pytest.mark.anyio
+async def test_a_plugin_may_say_what_its_tools_are_when_it_is_served(
+    plugin: Make, start: Start
+) -> None:
+    import dataclasses
+
+    source = """
+        import dataclasses
+        from mcpd_core import hookimpl
+        from mcpd_core.schema import describe, tools_of
+        from mcpd_core import tool
+
+        @tool
+        async def said() -> str:
+            return "so"
+
+        @hookimpl
+        def mcpd_tool_metadata(plugin):
+            if plugin == "late":
+                spec = describe(said, plugin=plugin, runtime="asyncio")
+                return [dataclasses.replace(spec, description="Said late.")]
+    """
+    row = dataclasses.replace(plugin("late", source), tools=(), hooks=("mcpd_tool_metadata",))
+    async with start(row) as host:
+        spec = host.catalog.get("said")
+        assert spec is not None
+        assert spec.description == "Said late."
+
+
+@pytest.mark.anyio
+async def test_a_settings_section_belongs_to_one_plugin_and_an_orphan_is_reported(
+    plugin: Make, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [plugin(name, SETTINGS, hooks=("mcpd_settings",)) for name in ("first", "second")]
+    with pytest.raises(SettingsError, match="both claim the settings section"):
+        async with start(*rows):
+            pass
+    async with start(plugin("tools", TOOLS), nobody={"x": 1}):
+        assert "[nobody] belongs to no plugin" in caplog.text
 
 
 @pytest.mark.anyio

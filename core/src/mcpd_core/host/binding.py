@@ -45,10 +45,6 @@ class Binder:
         """Return a tool that is bound already."""
         return self._bound.get(spec.name)
 
-    def forget(self, spec: ToolSpec) -> None:
-        """Drop a tool that is no longer offered."""
-        self._bound.pop(spec.name, None)
-
     async def bind(self, spec: ToolSpec) -> Bound:
         """Import a tool's code, check it against its contract and choose where it runs.
 
