@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -94,6 +93,8 @@ class Catalog:
 
         :param n: the most that are returned.
         """
+        import difflib  # only needed for error messages
+
         by_folded: dict[str, str] = {}
         for known in sorted(self._by_name):
             by_folded.setdefault(_folded(known), known)

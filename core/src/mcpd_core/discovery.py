@@ -8,7 +8,6 @@ and disturbs nothing else.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,15 @@ from typing import cast
 
 from . import manifest
 from .errors import ManifestError
-from .faults import DistributionFault, explain_import_failure, mend_by_reinstalling
+from .faults import explain_import_failure
 from .installed import (
+    DistributionFault,
     EntryPointLine,
     Installed,
     Metadata,
     find_damage,
     installed,
+    mend_by_reinstalling,
     normalise,
     parse_entry_points,
     read_metadata,
@@ -197,6 +198,8 @@ def _check_line(line: EntryPointLine, distribution: str) -> tuple[str, str]:
             line.value,
         )
     if runtime not in RUNTIMES:
+        import difflib  # only needed for this message
+
         close = difflib.get_close_matches(runtime, RUNTIMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(RUNTIMES)}."
         return f"{line.group}: unknown runtime; {hint}", reference

@@ -8,38 +8,20 @@ finds it.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from .errors import DependencyBroken
+from .installed import DistributionFault, Installed, find_damage, mend_by_reinstalling
+
+__all__ = ["DistributionFault", "explain_import_failure"]
 
 #: The modules that read distribution metadata: the standard library's and its backport.
 _METADATA_READERS = ("importlib.metadata", "importlib_metadata")
 #: Frames of these packages may lie below a metadata reader without being the ones to blame.
-_READING_HELPERS = (*_METADATA_READERS, "codecs", "email", "pathlib", "zipfile", "zipp")
-
-
-@dataclass(frozen=True)
-class DistributionFault:
-    """One damaged distribution.
-
-    :ivar distribution: its name as far as it can be told, else the name of its metadata directory.
-    :ivar path: its metadata directory.
-    :ivar problem: what is wrong with it, as a clause without full stop.
-    :ivar mend: what a person can do about it, as a sentence.
-    """
-
-    distribution: str
-    path: str
-    problem: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.distribution} ({self.path}): {self.problem}. {self.mend}"
+_READING_HELPERS = (*_METADATA_READERS, "codecs", "email", "pathlib", "re", "zipfile", "zipp")
 
 
 def explain_import_failure(
@@ -63,9 +45,7 @@ def explain_import_failure(
         path = _path_being_read(frames)
         known = [fault for fault in faults if path is not None and fault.path == path]
         if not known and path is not None:
-            cause = f"its metadata cannot be read ({type(link).__name__}: {link})"
-            name = os.path.basename(path).partition("-")[0] or path
-            known = [DistributionFault(name, path, cause, mend_by_reinstalling(name))]
+            known = [_look_closer(path, link)]
         # Without a path the damage was met while names were compared: all that is known is suspect.
         suspects = known or list(faults)
         if suspects:
@@ -73,12 +53,18 @@ def explain_import_failure(
     return None
 
 
-def mend_by_reinstalling(name: str) -> str:
-    """Say how to repair a distribution.
-
-    :param name: of the distribution.
-    """
-    return f"Reinstall it: pip install --force-reinstall {name}"
+def _look_closer(path: str, exc: BaseException) -> DistributionFault:
+    """Find out what is wrong with the distribution that was being read."""
+    dist = Installed(path)
+    try:
+        damage = find_damage(dist, dist.read("entry_points.txt"))
+    except OSError:
+        damage = None
+    if damage is not None:
+        return damage
+    name = dist.name or path
+    problem = f"its metadata cannot be read ({type(exc).__name__}: {exc})"
+    return DistributionFault(name, path, problem, mend_by_reinstalling(name))
 
 
 def _dependency_broken(library: str, suspects: list[DistributionFault]) -> DependencyBroken:
@@ -128,8 +114,10 @@ def _within(module: str, packages: tuple[str, ...]) -> bool:
 
 def _reading_frame(exc: BaseException, frames: list[FrameType]) -> int | None:
     """Return the index of the first metadata reader, if that is where the exception came from."""
-    if isinstance(exc, ModuleNotFoundError):
-        return None  # PackageNotFoundError is one: not installed is not damaged
+    # Not installed is not damaged: a PackageNotFoundError is a ModuleNotFoundError, and the end of
+    # the search that it is raised in.
+    if isinstance(exc, (ModuleNotFoundError, StopIteration)):
+        return None
     readers = [i for i, frame in enumerate(frames) if _within(_module(frame), _METADATA_READERS)]
     if not readers:
         return None

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pluggy
 
 from . import hookspecs
-from .errors import PluginLoadError
+from .errors import McpdError, PluginLoadError
+from .faults import explain_import_failure
 from .hookspecs import CallObserver, Outcome
 from .services import Service
 from .spec import PLACEMENTS, RUNTIMES, Call, ToolSpec
@@ -61,6 +62,8 @@ class Hooks:
         :returns: the names of the hooks that it implements, sorted.
         :raises PluginLoadError: when one of its implementations does not fit; none is taken up.
         """
+        if self._manager.has_plugin(name):
+            raise PluginLoadError(name, f"The hooks of plugin {name!r} are taken up already.")
         try:
             self._manager.register(plugin, name)
             names = self._check(plugin, name, requires_core)
@@ -243,9 +246,14 @@ class Hooks:
             try:
                 answer = impl.function(*(arguments[name] for name in impl.argnames))
             except (Exception, SystemExit) as exc:
-                self._fail(owner, hook, f"it raised {type(exc).__name__}: {exc}", exc)
+                broken = explain_import_failure(exc)
+                if broken is not None:
+                    self._fail(owner, hook, broken.message.rstrip("."))
+                else:
+                    self._fail(owner, hook, f"it raised {type(exc).__name__}: {exc}", exc)
                 if raising:
-                    hint = exc.hint if isinstance(exc, PluginLoadError) else ""
+                    known = broken or (exc if isinstance(exc, McpdError) else None)
+                    hint = known.hint if known else ""
                     raise PluginLoadError(owner, self.broken[owner], hint=hint) from exc
                 continue
             if answer is not None:

@@ -22,6 +22,9 @@ from .faults import DistributionFault, explain_import_failure
 #: Seconds after which a running import no longer keeps the next one waiting.
 PATIENCE = 2.0
 
+#: Frames of these files say nothing about where a plugin failed.
+_OWN_FILES = (__file__, importlib.__file__)
+
 
 class Importer:
     """Imports plugin modules on dedicated threads.
@@ -223,7 +226,6 @@ def _at(exc: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(exc.__traceback__)
-        if not frame.filename.startswith("<frozen")
+        if not frame.filename.startswith("<frozen") and frame.filename not in _OWN_FILES
     ]
-    # The first frame is our own; a missing module has none in the plugin.
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

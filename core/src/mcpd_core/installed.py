@@ -12,13 +12,32 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import Any, NamedTuple
 
-from .faults import DistributionFault, mend_by_reinstalling
-
-_SUFFIX = re.compile(r"\.(?:dist|egg)-info\Z", re.IGNORECASE)
+_SUFFIXES = (".dist-info", ".egg-info")
+_SEPARATORS = re.compile(r"[-_.]+")
 _CORE_REQUIREMENT = re.compile(r"\s*mcpd[-_.]core\b(?:\s*\[.*?\])?\s*\(?([^;)]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class DistributionFault:
+    """One damaged distribution.
+
+    :ivar distribution: its name as far as it can be told, else the name of its metadata directory.
+    :ivar path: its metadata directory.
+    :ivar problem: what is wrong with it, as a clause without full stop.
+    :ivar mend: what a person can do about it, as a sentence.
+    """
+
+    distribution: str
+    path: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} ({self.path}): {self.problem}. {self.mend}"
 
 
 class EntryPointLine(NamedTuple):
@@ -50,14 +69,13 @@ class Installed:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        label = _SUFFIX.sub("", os.path.basename(path))
+        label = os.path.basename(path)
+        if label.lower().endswith(_SUFFIXES):
+            label = label.rpartition(".")[0]
         #: What the name of the directory says; either may be empty.
         self.name, _, self.version = label.partition("-")
-
-    @property
-    def key(self) -> str:
-        """The normalised name, by which distributions are told apart."""
-        return normalise(self.name) or self.path
+        #: The normalised name, by which distributions are told apart.
+        self.key = normalise(self.name) or path
 
     @property
     def leftover(self) -> bool:
@@ -70,7 +88,7 @@ class Installed:
         :raises OSError: when the file is there and cannot be read.
         """
         try:
-            with open(os.path.join(self.path, filename), "rb") as file:
+            with open(self.path + os.sep + filename, "rb") as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -78,8 +96,8 @@ class Installed:
     def has_metadata(self) -> bool:
         """Whether there is a file with the core metadata."""
         return (
-            os.path.exists(os.path.join(self.path, "METADATA"))
-            or os.path.exists(os.path.join(self.path, "PKG-INFO"))
+            os.path.exists(self.path + os.sep + "METADATA")
+            or os.path.exists(self.path + os.sep + "PKG-INFO")
             or os.path.isfile(self.path)  # distutils wrote a single .egg-info file
         )
 
@@ -107,7 +125,7 @@ def normalise(name: str) -> str:
     The rule is that of the packaging specification for names: case and the choice between
     ``-``, ``_`` and ``.`` do not matter.
     """
-    return re.sub(r"[-_.]+", "-", name).strip("-").lower()
+    return _SEPARATORS.sub("-", name).strip("-").lower()
 
 
 def installed(path: Sequence[str] | None, faults: list[DistributionFault]) -> Iterator[Installed]:
@@ -128,7 +146,7 @@ def installed(path: Sequence[str] | None, faults: list[DistributionFault]) -> It
         if entry.lower().endswith(".egg") and "EGG-INFO" in children:
             yield _Egg(entry)
         for child in children:
-            if _SUFFIX.search(child):
+            if child.lower().endswith(_SUFFIXES):
                 yield Installed(os.path.join(entry, child))
     if path is None:
         for finder in sys.meta_path:
@@ -172,6 +190,14 @@ def _from_finder(
         problem = f"the finder {name} cannot list distributions ({type(exc).__name__}: {exc})"
         where = path[0] if path else name
         faults.append(DistributionFault(name, where, problem, f"Repair or remove {where}."))
+
+
+def mend_by_reinstalling(name: str) -> str:
+    """Say how to repair a distribution.
+
+    :param name: of the distribution.
+    """
+    return f"Reinstall it: pip install --force-reinstall {name}"
 
 
 def read_metadata(dist: Installed) -> Metadata:
@@ -237,11 +263,23 @@ def find_damage(dist: Installed, content: bytes | None) -> DistributionFault | N
 
 def _entry_points_damage(content: bytes) -> str:
     try:
-        content.decode()
+        text = content.decode()
     except UnicodeDecodeError as exc:
         line = content.count(b"\n", 0, exc.start) + 1
         return f"line {line} of its entry_points.txt is not valid UTF-8"
-    for entry in parse_entry_points(content):
-        if entry.value is None:
-            return f"line {entry.number} of its entry_points.txt has no '=': {entry.name!r}"
+    # Nearly every file is fine, and a quick look shows it.
+    if any(map(_has_no_equals, text.splitlines())):
+        for entry in parse_entry_points(content):
+            if entry.value is None:
+                return f"line {entry.number} of its entry_points.txt has no '=': {entry.name!r}"
     return ""
+
+
+def _has_no_equals(line: str) -> bool:
+    stripped = line.strip()
+    return (
+        "=" not in line
+        and bool(stripped)
+        and stripped[0] != "#"
+        and not (stripped[0] == "[" and stripped[-1] == "]")
+    )

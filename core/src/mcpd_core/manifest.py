@@ -9,9 +9,10 @@ deterministic: the same specs give the same bytes on every supported Python.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from .errors import ManifestError
 from .spec import PLACEMENTS, RUNTIMES, TOOL_NAME, Annotations, Placement, RuntimeName, ToolSpec
@@ -22,6 +23,7 @@ SCHEMA = 1
 #: The version of the interface between core and plugins.
 API = 1
 
+_ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _ANNOTATIONS = ("read_only", "destructive", "idempotent", "open_world")
 
 
@@ -160,38 +162,25 @@ def _tools(items: object, path: str, plugin: str, runtime: RuntimeName) -> tuple
 
 
 def _tool(item: Mapping[str, Any], path: str, plugin: str, runtime: RuntimeName) -> ToolSpec:
-    def read(key: str, check: Callable[[Any, str], Any], default: Any = None) -> Any:
-        value = item.get(key)
-        return default if value is None else check(value, f"{path}.{key}")
-
-    name = read("name", _tool_name)
-    if name is None:
+    # A listing reads hundreds of tools: only the keys that are there are looked at.
+    facts: dict[str, Any] = {}
+    for key, value in item.items():
+        check = _CHECKS.get(key)
+        if check is not None and value is not None:
+            facts[key] = check(value, f"{path}.{key}")
+    if "name" not in facts:
         raise _Problem(path, "has no name")
-    entry = read("entry", _reference)
-    if entry is None:
-        raise _Problem(path, f"tool {name!r} has no entry")
-    own_runtime: RuntimeName = read("runtime", _runtime, runtime)
+    if "entry" not in facts:
+        raise _Problem(path, f"tool {facts['name']!r} has no entry")
+    own_runtime = facts.setdefault("runtime", runtime)
     if own_runtime != runtime and "any" not in (own_runtime, runtime):
         raise _Problem(
             f"{path}.runtime", f"{own_runtime!r} cannot be served by a plugin of {runtime!r}"
         )
-    return ToolSpec(
-        name=name,
-        description=read("description", _text, ""),
-        input_schema=read("input_schema", _object_schema, None) or _no_arguments(),
-        entry=entry,
-        plugin=plugin,
-        title=read("title", _text, ""),
-        category=read("category", _text, ""),
-        output_schema=read("output_schema", _object_schema),
-        annotations=read("annotations", _annotations, Annotations()),
-        runtime=own_runtime,
-        placement=read("placement", _placement, "loop"),
-        timeout=read("timeout", _seconds),
-        long_running=read("long_running", _flag, False),
-        aliases=read("aliases", _tool_names, ()),
-        tags=read("tags", _texts, ()),
-    )
+    facts.setdefault("description", "")
+    if "input_schema" not in facts:
+        facts["input_schema"] = _no_arguments()
+    return ToolSpec(plugin=plugin, **facts)
 
 
 def _no_arguments() -> dict[str, Any]:
@@ -250,11 +239,9 @@ def _tool_names(value: object, path: str) -> tuple[str, ...]:
 
 
 def _reference(value: object, path: str) -> str:
-    module, colon, function = _text(value, path).partition(":")
-    parts = (*module.split("."), *function.split("."))
-    if not colon or not all(part.isidentifier() for part in parts):
+    if not isinstance(value, str) or not _ENTRY.match(value):
         raise _Problem(path, f"{_shown(value)} is not of the form `module:function`")
-    return cast(str, value)
+    return value
 
 
 def _runtime(value: object, path: str) -> RuntimeName:
@@ -283,6 +270,25 @@ def _object_schema(value: object, path: str) -> dict[str, Any]:
     return schema
 
 
+#: What a key of a tool must hold; the keys are the fields of `ToolSpec`.
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "name": _tool_name,
+    "description": _text,
+    "input_schema": _object_schema,
+    "entry": _reference,
+    "title": _text,
+    "category": _text,
+    "output_schema": _object_schema,
+    "annotations": _annotations,
+    "runtime": _runtime,
+    "placement": _placement,
+    "timeout": _seconds,
+    "long_running": _flag,
+    "aliases": _tool_names,
+    "tags": _texts,
+}
+
+
 # --- writing ------------------------------------------------------------------------------------
 
 
@@ -291,9 +297,13 @@ def render(plugins: Iterable[PluginManifest]) -> str:
     document = {
         "schema": SCHEMA,
         "api": API,
-        "plugins": {manifest.name: _render_plugin(manifest) for manifest in plugins},
+        "plugins": {
+            manifest.name: _render_plugin(manifest)
+            for manifest in sorted(plugins, key=lambda manifest: manifest.name)
+        },
     }
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    # Not sorted by key: the order of a schema's properties is the order of the parameters.
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def _render_plugin(manifest: PluginManifest) -> dict[str, Any]:

@@ -47,28 +47,22 @@ def package_directories(module: str, path: Sequence[str] | None = None) -> Seque
     name = ""
     for depth, part in enumerate(module.split(".")):
         name = f"{name}.{part}" if name else part
-        spec = _find_spec(name, where, everywhere=depth == 0 and path is None)
+        try:
+            spec = _find_spec(name, where, everywhere=depth == 0 and path is None)
+        except KeyError:
+            # The path of a namespace package inside another one is computed from its parent, which
+            # would have to be imported first. It consists of the parent's directories of that name.
+            candidates = [os.path.join(directory, part) for directory in where or ()]
+            found = where = [directory for directory in candidates if os.path.isdir(directory)]
+            continue
         if spec is None:
             raise PackageNotImportable(f"there is no importable module {name!r}")
-        where = _directories(spec, part, where)
-        if where is None:
+        if spec.submodule_search_locations is None:
             break  # a plain module: it has no room for data
-        found = where
+        found = where = list(spec.submodule_search_locations)
         if spec.origin is not None:
             break
     return found
-
-
-def _directories(spec: ModuleSpec, part: str, parent: Sequence[str] | None) -> Sequence[str] | None:
-    if spec.submodule_search_locations is None:
-        return None
-    try:
-        return list(spec.submodule_search_locations)
-    except KeyError:
-        # The path of a namespace package inside another one is computed from its parent, which
-        # would have to be imported first. It consists of the parent's directories of that name.
-        candidates = (os.path.join(directory, part) for directory in parent or ())
-        return [directory for directory in candidates if os.path.isdir(directory)]
 
 
 def _find_spec(name: str, where: Sequence[str] | None, *, everywhere: bool) -> ModuleSpec | None:

@@ -8,7 +8,6 @@ both left out.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -131,6 +130,8 @@ def _bundle(name: str) -> str | None:
 
 def _unknown(name: str, drafts: Sequence[_Draft], what: str) -> SelectionError:
     """Return the error about a name that matches nothing that is installed."""
+    import difflib  # only needed for this message
+
     family, bundle = _family(name), _bundle(name)
     known = {draft.candidate.name for draft in drafts}
     known |= {draft.candidate.distribution for draft in drafts}
@@ -228,9 +229,8 @@ def _want_bundle(drafts: Sequence[_Draft], matches: Sequence[_Draft], name: str)
         if not any(same_name(draft.candidate.name, member) for draft in drafts)
     ]
     if missing:
-        notes.append(
-            f"Bundle {name}: not installed: {', '.join(missing)} ({_pip_install(missing)})."
-        )
+        distributions = ", ".join(families.FAMILIES[member] for member in missing)
+        notes.append(f"Bundle {name}: not installed: {distributions}.")
     return notes
 
 

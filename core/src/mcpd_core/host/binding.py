@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import PluginLoadError, ToolUnavailable
 from ..hooks import Hooks
 from ..importer import Importer
+from ..manifest import render_tool
 from ..schema import ToolFunction
 from ..spec import ToolSpec
 
@@ -59,7 +60,7 @@ class Binder:
                 f"{error.message}",
                 hint=error.hint,
             ) from error
-        if replace(function.spec, runtime=spec.runtime) != spec:
+        if render_tool(function.spec, runtime="any") != render_tool(spec, runtime="any"):
             _log.warning(
                 "The manifest of the plugin %s is stale: the tool %s has changed since. "
                 "Run `mcpd plugins manifest` on the plugin's folder.",

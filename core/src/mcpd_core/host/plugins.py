@@ -36,12 +36,14 @@ async def enlist(host: Host, hooks: Hooks, services: Services) -> None:
         if row.hooks or row.dynamic:
             try:
                 await _take_up(host, hooks, row)
+                _expect_enabled(host, row)
             except PluginLoadError as error:
                 _refuse(host, row.name, error)
     for row in host.inventory.enabled:
         specs = hooks.tool_metadata(row.name)
         if specs is not None:
             host.revise(host.inventory.with_tools(row.name, specs))
+            _expect_enabled(host, row)
     _read_settings(host, hooks)
     for plugin, service in hooks.services():
         try:
@@ -62,6 +64,15 @@ async def _take_up(host: Host, hooks: Hooks, row: PluginRow) -> None:
             )
         )
         host.revise(host.inventory.with_tools(row.name, registrar.specs))
+
+
+def _expect_enabled(host: Host, row: PluginRow) -> None:
+    """Refuse a plugin that was asked for and whose tools, known only now, collide with others'."""
+    now = next(other for other in host.inventory.rows if other.label == row.label)
+    if now.state != "enabled" and host.settings.serve.plugins is not None:
+        raise SelectionError(
+            f"The plugin {row.name!r} was asked for and is in the state {now.state}: {now.reason}"
+        )
 
 
 def _refuse(host: Host, plugin: str, error: McpdError) -> None:
