@@ -13,6 +13,8 @@ COVERAGE_MINIMUM := 92
 
 bin := $(VENV)/bin
 stamp := $(VENV)/.installed
+# The SDK's previous generation, whose clients are tested too, cannot share an environment with it.
+old_sdk := $(VENV)-mcp1/.installed
 # Every distribution of the repository, and the import packages in them.
 plugins := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml examples/*/pyproject.toml)))
 dists := core $(plugins)
@@ -26,8 +28,12 @@ $(stamp): pyproject.toml constraints.txt tools/setup.sh $(addsuffix /pyproject.t
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" tools/setup.sh $(dists)
 	@touch $@
 
+$(old_sdk): $(stamp) tools/environment.py
+	@$(bin)/python tools/environment.py $(@D) 'mcp==1.30.*' >/dev/null
+	@touch $@
+
 .PHONY: setup
-setup: $(stamp) ## Create the environment and install everything into it, editable.
+setup: $(stamp) $(old_sdk) ## Create the environment and install everything into it, editable.
 
 .PHONY: serve
 serve: $(stamp) ## Run the daemon with the bundle p2p (PLUGINS=... for others).
@@ -42,7 +48,7 @@ format: $(stamp) ## Format the code and mend what ruff can mend.
 lint: $(stamp) ## Formatting, lint, types, import layers, plugin manifests.
 	$(bin)/ruff format --check
 	$(bin)/ruff check
-	$(bin)/mypy $(sources) tools
+	$(bin)/mypy $(sources) tools benchmarks
 	$(bin)/lint-imports
 	@set -e; for plugin in $(plugins); do \
 	  echo "$(bin)/mcpd plugins manifest $$plugin --check"; \
@@ -58,7 +64,7 @@ docs: $(stamp) ## Build the documentation; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
 
 .PHONY: coverage
-coverage: $(stamp) ## Run every test and require enough branch coverage of each package.
+coverage: $(stamp) $(old_sdk) ## Run every test and require enough branch coverage of each package.
 	@mkdir -p build
 	$(bin)/coverage erase
 	$(bin)/coverage run -m pytest $(PYTEST_ARGS) | tee build/pytest.log
@@ -86,4 +92,4 @@ changelog: $(stamp) ## Show the release notes that changelog.d/ amounts to.
 
 .PHONY: clean
 clean: ## Remove the environment and everything that is built.
-	rm -rf $(VENV) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-mcp1 .venv-fastmcp build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

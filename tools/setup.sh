@@ -57,7 +57,7 @@ create_venv() {
 
 install() {
     if found uv; then
-        VIRTUAL_ENV="$PWD/$venv" uv pip install --quiet --constraint constraints.txt "$@"
+        uv pip install --quiet --python "$venv/bin/python" --constraint constraints.txt "$@"
     else
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
             --constraint constraints.txt "$@"

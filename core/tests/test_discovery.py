@@ -411,3 +411,16 @@ def test_the_current_directory_is_searched_under_its_empty_name(
     monkeypatch.chdir(environment.root)
     assert only(discovery.scan([""])).problem == ""
     assert os.getcwd() == str(environment.root)
+
+
+def test_an_undamaged_environment_reads_as_importlib_metadata_reads_it() -> None:
+    expected = {
+        (entry.group.removeprefix("mcpd_core.plugins."), entry.name, entry.value, found.version)
+        for found in importlib.metadata.distributions()
+        for entry in found.entry_points
+        if entry.group.startswith("mcpd_core.plugins.")
+    }
+    assert expected, "no plugin is installed here"
+    assert {
+        (c.runtime, c.name, c.entry, c.version) for c in discovery.scan().candidates
+    } == expected
