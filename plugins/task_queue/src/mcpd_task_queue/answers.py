@@ -1,0 +1,162 @@
+"""From records to what the tools answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, overload
+
+from mcpd_core import Health, Progress
+
+from .models import Counts, ProgressReport, Stats, TaskResult, TaskStatus, TaskSummary
+from .records import SETTLED, QueueStats, Snapshot, Task, TaskState
+
+
+@overload
+def iso(seconds: float) -> str: ...
+
+
+@overload
+def iso(seconds: None) -> None: ...
+
+
+@overload
+def iso(seconds: float | None) -> str | None: ...
+
+
+def iso(seconds: float | None) -> str | None:
+    """Write a time as ISO 8601 in UTC, to the millisecond."""
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def summary(task: Task) -> TaskSummary:
+    """Describe a task in short."""
+    return {
+        "task_id": task.id,
+        "tool": task.tool,
+        "queue": task.queue,
+        "state": task.state,
+        "priority": task.priority,
+        "tags": list(task.tags),
+        "attempts": task.attempts,
+        "max_attempts": task.max_attempts,
+        "created_at": iso(task.created_at),
+        "updated_at": iso(task.updated_at),
+    }
+
+
+def status(snapshot: Snapshot, latest: Progress | None, workers: int) -> TaskStatus:
+    """Describe a task at length.
+
+    :param latest: its progress, where that is newer than what is stored.
+    """
+    task = snapshot.task
+    return {
+        **summary(task),
+        "why": why(snapshot, workers),
+        "position": None if snapshot.ahead is None else snapshot.ahead + 1,
+        "delivery": task.delivery,
+        "progress": _progress(latest or task.progress),
+        "due_at": iso(task.run_at),
+        "started_at": iso(task.started_at),
+        "finished_at": iso(task.finished_at),
+        "events": [
+            {
+                "at": iso(event.at),
+                "kind": event.kind,
+                "state": event.state,
+                "attempt": event.attempt,
+                "detail": event.detail,
+            }
+            for event in snapshot.events
+        ],
+    }
+
+
+def _progress(progress: Progress | None) -> ProgressReport | None:
+    if progress is None:
+        return None
+    return {"done": progress.done, "total": progress.total, "message": progress.message}
+
+
+def why(snapshot: Snapshot, workers: int) -> str:
+    """Say why a task waits, or why it is in its state; empty when it has succeeded."""
+    task = snapshot.task
+    if task.state == "scheduled":
+        seconds = max(0.0, (task.run_at or 0.0) - time.time())
+        if task.releases:
+            return f"waits: {task.reason}; looked at again in {seconds:.0f} s"
+        if task.attempts:
+            return (
+                f"attempt {task.attempts} of {task.max_attempts} failed; the next one is in "
+                f"{seconds:.0f} s: {task.reason}"
+            )
+        return f"due in {seconds:.0f} s: {task.reason}"
+    if task.state == "ready":
+        ahead = snapshot.ahead or 0
+        place = "it is next" if ahead == 0 else f"{ahead} ahead of it"
+        return f"waits for one of {workers} workers; {place}" + (
+            f" ({task.reason})" if task.reason else ""
+        )
+    if task.state == "running":
+        doing = "is being cancelled" if task.cancelling else "runs"
+        return f"{doing}, attempt {task.attempts} of {task.max_attempts}"
+    if task.state == "dead":
+        return f"not tried again after {task.attempts} of {task.max_attempts} attempts: " + (
+            task.reason
+        )
+    return task.reason
+
+
+def result(snapshot: Snapshot, workers: int) -> TaskResult:
+    """Describe how a task ended, or that it has not."""
+    task = snapshot.task
+    answer: TaskResult = {
+        "task_id": task.id,
+        "tool": task.tool,
+        "state": task.state,
+        "ready": task.state in SETTLED,
+        "why": why(snapshot, workers),
+    }
+    if task.result is not None:
+        # Not both: the text of data is its JSON, and an answer has a size limit.
+        if task.result.structured is not None:
+            answer["structured"] = task.result.structured
+        else:
+            answer["text"] = task.result.text
+    elif task.error is not None:
+        answer["error"] = dict(task.error)
+    return answer
+
+
+def stats(queues: Sequence[QueueStats], load: Mapping[str, Any], health: Health) -> Stats:
+    """Describe the queue."""
+    total: dict[TaskState, int] = {}
+    for queue in queues:
+        for state, count in queue.counts.items():
+            total[state] = total.get(state, 0) + count
+    return {
+        "workers": load["workers"],
+        "busy": load["busy"],
+        "healthy": health.ok,
+        "detail": health.detail,
+        "counts": _counts(total),
+        "queues": [{"queue": q.queue, "counts": _counts(q.counts)} for q in queues],
+    }
+
+
+def _counts(counts: Mapping[TaskState, int]) -> Counts:
+    return {
+        "scheduled": counts.get("scheduled", 0),
+        "ready": counts.get("ready", 0),
+        "running": counts.get("running", 0),
+        "succeeded": counts.get("succeeded", 0),
+        "failed": counts.get("failed", 0),
+        "cancelled": counts.get("cancelled", 0),
+        "dead": counts.get("dead", 0),
+        "uncertain": counts.get("uncertain", 0),
+    }

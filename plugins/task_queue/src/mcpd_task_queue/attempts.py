@@ -1,0 +1,152 @@
+"""One attempt at a task: the call, and what is recorded about how it ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from mcpd_core import CallRefused, CallResult, HostClosed, McpdError, Progress, ServiceHost
+
+from .errors import TaskRefused
+from .policy import DEADLINE, Backoff, after_refusal, verdict_on
+from .records import Recorded, Task
+from .store import TaskStore
+
+#: Codes of a `CallResult.error` that say: the call was cut off from outside while the tool ran.
+CUT_OFF = frozenset({"interrupted", "cancelled"})
+
+#: Asks a store to record how an attempt ended.
+Record = Callable[[], "Future[Recorded]"]
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A task that runs here.
+
+    :ivar scope: cancels the call.
+    :ivar cause: why the scope was cancelled, as the first half of a sentence.
+    :ivar ended: the call is over, and only its recording may be going on.
+    :ivar lost: the task belongs to another attempt by now; there is nothing to record.
+    """
+
+    task: Task
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    cause: str = "the server was stopped"
+    progress: Progress | None = None
+    ended: bool = False
+    lost: bool = False
+
+    def on_progress(self, progress: Progress) -> None:
+        """Keep the latest report; it is stored when the lease is renewed."""
+        total = progress.total
+        if math.isfinite(progress.done) and (total is None or math.isfinite(total)):
+            self.progress = progress
+
+    def cancel(self, cause: str) -> None:
+        """Interrupt the call."""
+        self.cause = cause
+        self.scope.cancel()
+
+
+class Runner:
+    """Makes the calls that tasks stand for.
+
+    :ivar refused_at_close: a call was refused because the host accepts none any more.
+    """
+
+    def __init__(
+        self, store: TaskStore, host: ServiceHost, retries: Backoff, releases: Backoff
+    ) -> None:
+        self._store = store
+        self._host = host
+        self._retries = retries
+        self._releases = releases
+        self.refused_at_close = False
+
+    async def run(self, attempt: Attempt) -> Record:
+        """Make the call; whatever comes of it, return how to record that.
+
+        Cancelling `Attempt.scope` interrupts it and comes back here after the tool's clean-up.
+        """
+        task = attempt.task
+        with attempt.scope:
+            try:
+                return self._ended(task, await self._call(attempt))
+            except CallRefused as refused:
+                return self._refused(task, refused)
+            except McpdError as error:
+                return self._ended(task, CallResult(str(error), error={"code": error.code}))
+            except Exception as error:  # the boundary: no call may take the workers down
+                self._host.log.exception("Task %s: the call raised.", task.id)
+                message = f"the call raised {type(error).__name__}"
+                return self._failed(task, {"code": "internal", "message": message})
+        return self.cut_off(attempt)
+
+    def cut_off(self, attempt: Attempt) -> Record:
+        """Return how to record that the call was interrupted, through no fault of the task."""
+        task = attempt.task
+        return partial(
+            self._store.interrupt, task.id, task.fence, attempt.cause, count_attempt=False
+        )
+
+    async def _call(self, attempt: Attempt) -> CallResult:
+        task = attempt.task
+        return await self._host.call(
+            task.tool,
+            task.arguments or {},
+            principal=task.principal,
+            client=f"task_queue/{task.principal}/{task.client}",
+            timeout=task.timeout,
+            on_progress=attempt.on_progress,
+        )
+
+    def _ended(self, task: Task, result: CallResult) -> Record:
+        error = result.error
+        if error is None:
+            return partial(self._complete, task, result)
+        code = error.get("code")
+        cause = str(error.get("message") or result.text).rstrip(".")
+        if code in CUT_OFF:
+            return partial(self._store.interrupt, task.id, task.fence, cause, count_attempt=False)
+        if code == DEADLINE and not task.repeatable:
+            # What was cut off in the middle may have taken effect, whoever cut it off.
+            return partial(self._store.interrupt, task.id, task.fence, cause, count_attempt=True)
+        return self._failed(task, {"message": result.text, **error})
+
+    def _complete(self, task: Task, result: CallResult) -> Future[Recorded]:
+        try:
+            return self._store.complete(task.id, task.fence, result)
+        except TaskRefused as error:
+            return self._store.fail(
+                task.id,
+                task.fence,
+                {"code": "invalid_output", "message": error.message},
+                "failed",
+            )
+
+    def _failed(self, task: Task, error: dict[str, object]) -> Record:
+        verdict, wanted = verdict_on(error, attempts=task.attempts, max_attempts=task.max_attempts)
+        retry_in = wanted if wanted is not None else self._retries.after(task.attempts)
+        return partial(self._store.fail, task.id, task.fence, error, verdict, retry_in)
+
+    def _refused(self, task: Task, refused: CallRefused) -> Record:
+        if isinstance(refused, HostClosed):
+            self.refused_at_close = True
+        decision = after_refusal(refused, task.tool)
+        if decision.action == "fail":
+            error = {**refused.data, "code": refused.code, "message": str(refused)}
+            return partial(self._store.fail, task.id, task.fence, error, "failed")
+        retry_in = decision.retry_in
+        if retry_in is None:
+            retry_in = self._releases.after(task.releases + 1)
+        return partial(self._store.release, task.id, task.fence, decision.reason, retry_in)
+
+    def not_started(self, attempt: Attempt) -> Record:
+        """Return how to give a task back that was claimed in vain."""
+        task = attempt.task
+        return partial(self._store.release, task.id, task.fence, "the server is shutting down")

@@ -1,0 +1,60 @@
+"""From the threads of a store into trio."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Bridge:
+    """Brings what happens on other threads to the trio thread that made the bridge.
+
+    What happens close together crosses together: a commit that answers a hundred callers wakes the
+    trio thread once.
+    """
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._lock = threading.Lock()
+        self._posted: list[Callable[[], Any]] = []
+
+    def post(self, function: Callable[[], Any]) -> None:
+        """Have a function called on the trio thread soon, in the order of posting.
+
+        May be called from any thread. After the end of the trio run nothing is called any more:
+        nobody is left who could care.
+        """
+        with self._lock:
+            self._posted.append(function)
+            if len(self._posted) > 1:
+                return  # the crossing that the first one ordered takes this one along
+        try:
+            self._token.run_sync_soon(self._cross)
+        except trio.RunFinishedError:
+            pass
+
+    def _cross(self) -> None:
+        with self._lock:
+            posted, self._posted = self._posted, []
+        for function in posted:
+            function()
+
+    async def wait(self, future: Future[T]) -> T:
+        """Wait for a future and return its result.
+
+        Cancelling the wait does not cancel what the future stands for: a change that has reached
+        the store may become durable all the same.
+        """
+        if future.done():
+            await trio.lowlevel.checkpoint()
+        else:
+            done = trio.Event()
+            future.add_done_callback(lambda _: self.post(done.set))
+            await done.wait()
+        return future.result()

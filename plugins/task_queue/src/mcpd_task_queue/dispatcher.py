@@ -1,0 +1,286 @@
+"""`Dispatcher`: the workers. It claims tasks, runs them, keeps their leases, and sweeps.
+
+Nothing polls: a submit wakes the claiming, the next due time is a timer, and a store without work
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import trio
+
+from mcpd_core import ServiceHost
+
+from .attempts import Attempt, Record, Runner
+from .bridge import Bridge
+from .errors import StoreBroken, StoreClosed, StoreError
+from .policy import Backoff
+from .records import Change, Renewal
+from .settings import TaskQueueSettings
+from .store import TaskStore
+
+#: Seconds after which a due time is looked at again although its timer runs on: the timer cannot
+#: see that somebody set the clock.
+LONGEST_NAP = 30.0
+#: Seconds between two looks for tasks whose retention has passed.
+PURGE_EVERY = 3_600.0
+#: Waits while the store takes no changes: the first one, and the longest, in seconds.
+STORE_RETRY = Backoff(0.5, 10.0)
+
+
+class Signal:
+    """A wake-up that is remembered until somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event = trio.Event()
+
+
+class Dispatcher:
+    """Runs the tasks of a store with a fixed number of workers.
+
+    :param owner: in whose name tasks are claimed; new with each start.
+    """
+
+    def __init__(
+        self,
+        store: TaskStore,
+        host: ServiceHost,
+        bridge: Bridge,
+        settings: TaskQueueSettings,
+        owner: str,
+    ) -> None:
+        self._store = store
+        self._log = host.log
+        self._bridge = bridge
+        self._settings = settings
+        self._owner = owner
+        self._runner = Runner(
+            store,
+            host,
+            retries=Backoff(settings.first_retry, settings.longest_retry),
+            releases=Backoff(2.0, 60.0),
+        )
+        #: What this process holds a lease of, by task id.
+        self.attempts: dict[str, Attempt] = {}
+        #: `trio.current_time` at which the next scheduled task is due.
+        self.next_due = math.inf
+        #: Tasks to be cancelled whose claim is on its way from the store's thread to this one.
+        self._cancel_on_arrival: set[str] = set()
+        self._busy = 0
+        #: Whether the last look may have left ready tasks behind.
+        self._backlog = True
+        self._stopping = False
+        self._work = Signal()
+        self._schedule = Signal()
+        self._holding = Signal()
+        self._freed = Signal()
+
+    @property
+    def free(self) -> int:
+        """How many workers have nothing to do."""
+        return self._settings.workers - self._busy
+
+    def on_changes(self, changes: Sequence[Change]) -> None:
+        """Take note of a commit; called on the trio thread."""
+        for change in changes:
+            if change.after == "ready":
+                self._backlog = True
+                self._work.set()
+            elif "scheduled" in (change.before, change.after):
+                self._schedule.set()
+            if change.cancelling:
+                attempt = self.attempts.get(change.task_id)
+                if attempt is not None:
+                    attempt.cancel("it was interrupted")
+                else:
+                    self._cancel_on_arrival.add(change.task_id)
+
+    async def run(self) -> None:
+        """Work until cancelled; call `stop` first."""
+        # What waited when the process started is not announced by any change.
+        self._work.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_leases)
+            nursery.start_soon(self._keep_time)
+            await self._claim(nursery)
+
+    async def stop(self) -> None:
+        """Claim nothing more, interrupt what runs, and return when all of it is recorded."""
+        self._stopping = True
+        for attempt in self.attempts.values():
+            attempt.cancel("the server was stopped")
+        while self.attempts:
+            # For as long as the tools need to clean up; each attempt ends with this signal.
+            await self._freed.wait()
+
+    # --- running ----------------------------------------------------------------------------------
+
+    async def _claim(self, nursery: trio.Nursery) -> None:
+        failures = 0
+        while True:
+            await self._work.wait()
+            while self.free and not self._closing:
+                wanted = self.free
+                self._backlog = False
+                try:
+                    # Shielded: tasks that were claimed for nobody would wait for their leases to
+                    # run out. The store answers every operation.
+                    with trio.CancelScope(shield=True):
+                        tasks = await self._bridge.wait(
+                            self._store.claim(self._owner, wanted, self._settings.lease)
+                        )
+                except StoreError as error:
+                    failures += 1
+                    self._backlog = True
+                    self._log.error("No task can be started: %s", error)
+                    if isinstance(error, (StoreBroken, StoreClosed)):
+                        return
+                    await trio.sleep(STORE_RETRY.after(failures))
+                    continue
+                failures = 0
+                for task in tasks:
+                    attempt = Attempt(task)
+                    self.attempts[task.id] = attempt
+                    if task.id in self._cancel_on_arrival:
+                        attempt.cancel("it was interrupted")
+                    self._busy += 1
+                    nursery.start_soon(self._attempt, attempt)
+                # Whatever was not among these belongs to no attempt of this process.
+                self._cancel_on_arrival.clear()
+                self._holding.set()
+                if len(tasks) < wanted:
+                    break
+                self._backlog = True
+
+    @property
+    def _closing(self) -> bool:
+        # A host that refuses calls will do so for the rest of its life.
+        return self._stopping or self._runner.refused_at_close
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        record: Record | None = None
+        try:
+            # It may have been claimed while the closing began.
+            if self._closing:
+                record = self._runner.not_started(attempt)
+            else:
+                record = await self._runner.run(attempt)
+        finally:
+            # Cancelled or not, how it ended has to be recorded; and the next task is claimed in
+            # the same commit that records it.
+            attempt.ended = True
+            self._busy -= 1
+            if self._backlog:
+                self._work.set()
+            with trio.CancelScope(shield=True):
+                if record is None:
+                    record = self._runner.cut_off(attempt)
+                await self._record(attempt, record)
+            if self.attempts.get(attempt.task.id) is attempt:
+                del self.attempts[attempt.task.id]
+            self._freed.set()
+
+    async def _record(self, attempt: Attempt, record: Record) -> None:
+        """Record how an attempt ended, trying for as long as the store may come round."""
+        task = attempt.task
+        failures = 0
+        while not attempt.lost:
+            try:
+                recorded = await self._bridge.wait(record())
+            except StoreError as error:
+                failures += 1
+                self._log.error("The outcome of task %s cannot be recorded: %s", task.id, error)
+                if self._stopping or isinstance(error, (StoreBroken, StoreClosed)):
+                    # It stays `running`; the next start finds it so.
+                    return
+                await trio.sleep(STORE_RETRY.after(failures))
+                continue
+            if not recorded.accepted:
+                break
+            self._log.debug("Task %s (%s) is %s.", task.id, task.tool, recorded.state)
+            return
+        self._log.warning(
+            "Task %s (%s): the outcome of attempt %d came too late and was refused; the task had "
+            "passed to another attempt.",
+            task.id,
+            task.tool,
+            task.attempts,
+        )
+
+    # --- time -------------------------------------------------------------------------------------
+
+    async def _keep_leases(self) -> None:
+        """Renew all leases in one batch, three times per lease, while there are any."""
+        while True:
+            await self._holding.wait()
+            while self.attempts:
+                await trio.sleep(self._settings.lease / 3)
+                held = list(self.attempts.values())
+                renewals = [Renewal(a.task.id, a.task.fence, a.progress) for a in held]
+                try:
+                    answers = await self._bridge.wait(
+                        self._store.renew(renewals, self._settings.lease)
+                    )
+                except StoreError as error:
+                    self._log.error("Leases cannot be renewed: %s", error)
+                    continue
+                for attempt, answer in zip(held, answers, strict=True):
+                    # One that has ended meanwhile is not lost.
+                    if not answer.accepted and self.attempts.get(attempt.task.id) is attempt:
+                        self._lose(attempt)
+                # Only now: a process that was stopped for a while must not take its own tasks for
+                # abandoned.
+                await self._sweep()
+
+    def _lose(self, attempt: Attempt) -> None:
+        if attempt.ended or attempt.scope.cancel_called:
+            return
+        self._log.warning(
+            "Task %s (%s) was taken from attempt %d, whose lease had run out; it is interrupted.",
+            attempt.task.id,
+            attempt.task.tool,
+            attempt.task.attempts,
+        )
+        attempt.lost = True
+        attempt.cancel("its lease ran out")
+
+    async def _keep_time(self) -> None:
+        """Sweep when the next task is due, and now and then for what is old."""
+        while True:
+            try:
+                due = await self._bridge.wait(self._store.next_due())
+            except StoreError as error:
+                self._log.error("The next due time cannot be read: %s", error)
+                due = LONGEST_NAP
+            self.next_due = math.inf if due is None else trio.current_time() + due
+            nap = PURGE_EVERY if due is None else min(due, LONGEST_NAP)
+            with trio.move_on_after(nap) as scope:
+                await self._schedule.wait()
+            if scope.cancelled_caught:
+                await self._sweep()
+
+    async def _sweep(self) -> None:
+        more = True
+        while more:
+            try:
+                swept = await self._bridge.wait(self._store.sweep())
+            except StoreError as error:
+                self._log.error("The store cannot be swept: %s", error)
+                await trio.sleep(STORE_RETRY.after(1))
+                return
+            if swept.parked or swept.buried:
+                self._log.warning(
+                    "Leases ran out: %d tasks are uncertain now, %d are dead.",
+                    swept.parked,
+                    swept.buried,
+                )
+            more = swept.more

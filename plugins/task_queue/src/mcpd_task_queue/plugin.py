@@ -1,0 +1,29 @@
+"""The plugin's hooks. Nothing heavy is imported before a hook is called."""
+
+from __future__ import annotations
+
+from mcpd_core import Registrar, Service, hookimpl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+@hookimpl
+def mcpd_register_tools(registrar: Registrar) -> None:
+    """Offer the tools; with a manifest this is only called to make it."""
+    registrar.add_module("mcpd_task_queue.tools")
+
+
+@hookimpl
+def mcpd_services() -> list[Service]:
+    """Declare the store with its workers; they run for as long as the server."""
+    return [Service("task_queue", "mcpd_task_queue.service:open_service", "trio", start="serve")]
+
+
+@hookimpl
+def mcpd_settings() -> tuple[str, type[BaseModel]]:
+    """Name the section of the settings file, and the model that checks it."""
+    from .settings import TaskQueueSettings
+
+    return "task_queue", TaskQueueSettings

@@ -1,0 +1,256 @@
+"""What a task is: frozen records that stores, workers and tools pass around."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from mcpd_core import CallResult, Principal, Progress
+
+#: ``scheduled`` waits for a time, ``ready`` for a worker. ``succeeded``, ``failed`` (no use trying
+#: again), ``cancelled`` and ``dead`` (every allowed attempt failed) are final. ``uncertain`` was
+#: interrupted at a point where repeating it might do the work twice: it waits for a person.
+TaskState = Literal[
+    "scheduled", "ready", "running", "succeeded", "failed", "cancelled", "dead", "uncertain"
+]
+#: ``at_least_once`` may start a task again after an interruption, ``at_most_once`` never does.
+Delivery = Literal["at_least_once", "at_most_once"]
+
+STATES: tuple[TaskState, ...] = get_args(TaskState)
+#: A task in one of these never changes again.
+FINAL: frozenset[TaskState] = frozenset({"succeeded", "failed", "cancelled", "dead"})
+#: A task in one of these is not going to run by itself: nobody need wait for it.
+SETTLED: frozenset[TaskState] = FINAL | {"uncertain"}
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A tool call to be made later.
+
+    :ivar arguments: JSON-compatible.
+    :ivar principal: on whose behalf it runs, and who alone can see it.
+    :ivar client: which connection submitted it.
+    :ivar priority: higher runs first; equal ones in the order of submission.
+    :ivar delay: seconds before it may start.
+    :ivar timeout: seconds one attempt may take; ``None`` leaves it to the tool and the host.
+    :ivar max_attempts: how often it may be started; 1 for ``at_most_once``, whatever this says.
+    :ivar repeatable: whether an interrupted call may be made again without asking anybody.
+    :ivar idempotency_key: a second submit with the key of an existing task makes no new one.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any]
+    principal: Principal
+    client: str = ""
+    queue: str = "default"
+    priority: int = 0
+    delay: float = 0.0
+    timeout: float | None = None
+    max_attempts: int = 3
+    delivery: Delivery = "at_least_once"
+    repeatable: bool = False
+    idempotency_key: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of one `NewTask`.
+
+    :ivar outcome: ``created``; ``existing`` when the idempotency key belongs to a task with the
+        same tool and arguments; ``rejected`` when it belongs to one with others.
+    :ivar task_id: of the new task, or of the one that has the key.
+    :ivar state: of that task, now.
+    """
+
+    outcome: Literal["created", "existing", "rejected"]
+    task_id: str
+    state: TaskState
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task as it is stored. Times are seconds since the epoch.
+
+    :ivar reason: why it is in its state, in words; empty when that goes without saying.
+    :ivar attempts: how often it was started.
+    :ivar fence: grows with each start; a completion must name the fence of the start it is for.
+    :ivar run_at: when it is due, while ``scheduled``.
+    :ivar cancelling: it is running, and is to be cancelled.
+    :ivar arguments: ``None`` when they were not asked for.
+    :ivar result: what the tool answered, when it was asked for and the task has succeeded.
+    :ivar error: how the last attempt failed, when it was asked for.
+    """
+
+    id: str
+    tool: str
+    state: TaskState
+    principal: Principal
+    client: str
+    queue: str
+    priority: int
+    delivery: Delivery
+    repeatable: bool
+    timeout: float | None
+    max_attempts: int
+    attempts: int
+    fence: int
+    tags: tuple[str, ...]
+    idempotency_key: str | None
+    reason: str
+    created_at: float
+    updated_at: float
+    run_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    progress: Progress | None
+    cancelling: bool
+    releases: int = 0
+    arguments: Mapping[str, Any] | None = None
+    result: CallResult | None = None
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TaskEvent:
+    """One step in the life of a task.
+
+    :ivar kind: what happened, for example ``started``.
+    :ivar state: the state after it.
+    :ivar attempt: the attempt it belongs to, counted from 1; 0 before the first.
+    :ivar detail: more about it, shortened if need be.
+    """
+
+    at: float
+    kind: str
+    state: TaskState
+    attempt: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One task with what surrounds it.
+
+    :ivar ahead: how many ready tasks, of anybody, are going to be started before it; ``None``
+        unless it is ready itself.
+    :ivar events: oldest first; the middle of a long life is left out.
+    """
+
+    task: Task
+    ahead: int | None = None
+    events: tuple[TaskEvent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which tasks to list; ``None`` means any."""
+
+    state: TaskState | None = None
+    queue: str | None = None
+    tool: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Part of a list of tasks, newest first.
+
+    :ivar cursor: asks for the next part; ``None`` when there is no more.
+    """
+
+    tasks: tuple[Task, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """How many tasks of one queue are in which state."""
+
+    queue: str
+    counts: Mapping[TaskState, int]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a store did with the outcome of an attempt.
+
+    :ivar accepted: ``False`` when the attempt no longer owned the task (its lease was lost, or the
+        task had ended): nothing was changed.
+    :ivar state: of the task now; ``None`` when there is no such task. It is ``cancelled`` whatever
+        the outcome was, when cancelling had been asked for.
+    """
+
+    accepted: bool
+    state: TaskState | None
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """What a store did with a request to cancel.
+
+    :ivar outcome: ``cancelled`` (it was waiting), ``cancelling`` (it is running and will be
+        interrupted), ``settled`` (too late: it had ended or is ``uncertain``).
+    """
+
+    outcome: Literal["cancelled", "cancelling", "settled"]
+    state: TaskState
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A request to keep a running task; it carries the latest progress along."""
+
+    task_id: str
+    fence: int
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep or a recovery did.
+
+    :ivar readied: tasks that were due or that are to be run again.
+    :ivar parked: tasks that became ``uncertain``.
+    :ivar buried: tasks that became ``dead``.
+    :ivar cancelled: tasks whose cancelling an interruption completed.
+    :ivar purged: tasks that were kept long enough.
+    :ivar more: there was more to do than one sweep does.
+    """
+
+    readied: int = 0
+    parked: int = 0
+    buried: int = 0
+    cancelled: int = 0
+    purged: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """A committed change of one task, for those who wait for it.
+
+    :ivar before: ``None`` when the task is new.
+    :ivar after: ``None`` when it was purged.
+    :ivar cancelling: it is running and somebody asked to cancel it.
+    """
+
+    task_id: str
+    before: TaskState | None
+    after: TaskState | None
+    cancelling: bool = False
+
+
+@dataclass(frozen=True)
+class StoreHealth:
+    """How a store is, from memory.
+
+    :ivar ok: whether the last change was committed.
+    :ivar detail: the last failure, when not.
+    :ivar counts: tasks per state, of all principals.
+    """
+
+    ok: bool
+    detail: str
+    counts: Mapping[TaskState, int] = field(default_factory=dict)

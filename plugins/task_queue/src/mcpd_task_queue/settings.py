@@ -1,0 +1,60 @@
+"""The ``[task_queue]`` section of ``mcpd.toml``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TaskQueueSettings(BaseModel):
+    """How the task queue works. Times are in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: Annotated[
+        int, Field(ge=1, le=1_000, description="How many tasks run at the same time.")
+    ] = 4
+    lease: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=86_400,
+            description="How long a task stays with a worker that shows no sign of life. Live "
+            "workers renew it three times as often, however long the task runs.",
+        ),
+    ] = 30.0
+    retention: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3_650 * 86_400,
+            description="How long a task and its result are kept after it has ended.",
+        ),
+    ] = 7 * 86_400.0
+    largest_arguments: Annotated[
+        int,
+        Field(
+            ge=1_024,
+            le=64 * 1024 * 1024,
+            description="How many bytes of JSON the arguments of one task may take.",
+        ),
+    ] = 1024 * 1024
+    first_retry: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=86_400,
+            description="Longest wait before the second attempt; it doubles with each further one.",
+        ),
+    ] = 2.0
+    longest_retry: Annotated[
+        float, Field(gt=0, le=86_400, description="Longest wait before any attempt.")
+    ] = 300.0
+    durability: Annotated[
+        Literal["full", "normal"],
+        Field(
+            description="'full': what was acknowledged survives a power cut. 'normal': it survives "
+            "the death of the process only."
+        ),
+    ] = "full"

@@ -1,0 +1,235 @@
+"""What submitters and workers do to tasks. Each works inside the open transaction it is given."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mcpd_core import Principal
+from mcpd_task_queue.records import (
+    SETTLED,
+    Cancelled,
+    NewTask,
+    Recorded,
+    Renewal,
+    Submitted,
+    Task,
+    TaskState,
+)
+from mcpd_task_queue.store import Verdict
+
+from .rows import COLUMNS, EVENTS, ID, PRIORITY, SEQ, shorten, task_from
+from .transitions import Leases, Row, add_event, cancel_now, cut_off, move, select
+from .worker import Transaction
+
+
+def submit(
+    tx: Transaction, batch: Sequence[NewTask], encoded: Sequence[tuple[str, bytes]]
+) -> list[Submitted]:
+    """Insert tasks; ``encoded`` has the JSON of each one's arguments, and its digest."""
+    return [_submit(tx, new, *extra) for new, extra in zip(batch, encoded, strict=True)]
+
+
+def _submit(tx: Transaction, new: NewTask, arguments: str, digest: bytes) -> Submitted:
+    who = new.principal
+    if new.idempotency_key is not None:
+        found = tx.execute(
+            "SELECT id, state, digest FROM task WHERE principal_kind = ? AND principal_id = ?"
+            " AND idempotency_key = ?",
+            (who.kind, who.id, new.idempotency_key),
+        ).fetchone()
+        if found is not None:
+            return Submitted("existing" if found[2] == digest else "rejected", found[0], found[1])
+    task_id = secrets.token_hex(16)
+    state: TaskState = "scheduled" if new.delay > 0 else "ready"
+    columns: dict[str, Any] = {
+        "id": task_id,
+        "tool": new.tool,
+        "state": state,
+        "principal_kind": who.kind,
+        "principal_id": who.id,
+        "principal_name": who.name,
+        "client": new.client,
+        "queue": new.queue,
+        "priority": new.priority,
+        "delivery": new.delivery,
+        "repeatable": new.repeatable,
+        "timeout": new.timeout,
+        "max_attempts": 1 if new.delivery == "at_most_once" else new.max_attempts,
+        "tags": json.dumps(new.tags),
+        "idempotency_key": new.idempotency_key,
+        "digest": digest,
+        "reason": "submitted with a delay" if new.delay > 0 else "",
+        "created_at": tx.now,
+        "updated_at": tx.now,
+        "run_at": tx.now + new.delay if new.delay > 0 else None,
+        "events": 1,
+    }
+    seq = tx.execute(
+        f"INSERT INTO task ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+        tuple(columns.values()),
+    ).lastrowid
+    assert seq is not None
+    tx.execute("INSERT INTO payload (seq, arguments) VALUES (?, ?)", (seq, arguments))
+    add_event(tx, seq, 1, "submitted", state, 0, "")
+    tx.note(task_id, None, state)
+    return Submitted("created", task_id, state)
+
+
+def claim(tx: Transaction, leases: Leases, owner: str, limit: int, lease: float) -> list[Task]:
+    """Start the best ready tasks. What it costs does not depend on how many there are."""
+    rows = tx.execute(
+        "UPDATE task SET state = 'running', owner = ?, lease_until = ?, fence = fence + 1,"
+        " attempts = attempts + 1, started_at = ?, updated_at = ?, reason = '', run_at = NULL,"
+        " progress_done = NULL, progress_total = NULL, progress_message = NULL,"
+        " events = events + 1 WHERE seq IN (SELECT seq FROM task WHERE state = 'ready'"
+        f" ORDER BY priority DESC, seq LIMIT ?) RETURNING {COLUMNS}",
+        (owner, tx.now + lease, tx.now, tx.now, limit),
+    ).fetchall()
+    # RETURNING promises no order.
+    rows.sort(key=lambda row: (-row[PRIORITY], row[SEQ]))
+    tasks = []
+    for row in rows:
+        seq = row[SEQ]
+        (arguments,) = tx.execute("SELECT arguments FROM payload WHERE seq = ?", (seq,)).fetchone()
+        task = task_from(row, arguments=arguments)
+        add_event(tx, seq, row[EVENTS], "started", "running", task.attempts, f"by {owner}")
+        leases.grant(seq, tx.monotonic + lease)
+        tx.note(row[ID], "ready", "running")
+        tasks.append(task)
+    return tasks
+
+
+def renew(
+    tx: Transaction, leases: Leases, renewals: Iterable[Renewal], lease: float
+) -> list[Recorded]:
+    """Prolong the leases of attempts that still own their tasks."""
+    answers = []
+    for renewal in renewals:
+        row, answer = _owned(tx, renewal.task_id, renewal.fence)
+        if row is not None:
+            progress = renewal.progress
+            tx.execute("UPDATE task SET lease_until = ? WHERE seq = ?", (tx.now + lease, row.seq))
+            if progress is not None:
+                tx.execute(
+                    "UPDATE task SET progress_done = ?, progress_total = ?, progress_message = ?"
+                    " WHERE seq = ?",
+                    (progress.done, progress.total, shorten(progress.message), row.seq),
+                )
+            leases.grant(row.seq, tx.monotonic + lease)
+        answers.append(answer)
+    return answers
+
+
+def _owned(tx: Transaction, task_id: str, fence: int) -> tuple[Row | None, Recorded]:
+    """Find the task if the attempt with this fence still owns it; else say how the task is."""
+    rows = select(tx, "id = ?", (task_id,))
+    if not rows:
+        return None, Recorded(False, None)
+    (row,) = rows
+    if row.state != "running" or row.fence != fence:
+        return None, Recorded(False, row.state)
+    return row, Recorded(True, row.state)
+
+
+def complete(tx: Transaction, leases: Leases, task_id: str, fence: int, result: str) -> Recorded:
+    """Record a success, with the JSON of the result, unless the task was to be cancelled."""
+    row, answer = _owned(tx, task_id, fence)
+    if row is None:
+        return answer
+    leases.end(row.seq)
+    if row.cancelling:
+        return cancel_now(tx, row, "the tool had finished when the cancelling reached it")
+    tx.execute("UPDATE payload SET result = ?, error = NULL WHERE seq = ?", (result, row.seq))
+    move(tx, row, "succeeded", "succeeded", reason="", releases=0)
+    return Recorded(True, "succeeded")
+
+
+def fail(
+    tx: Transaction,
+    leases: Leases,
+    task_id: str,
+    fence: int,
+    message: str,
+    error: str,
+    verdict: Verdict,
+    retry_in: float,
+) -> Recorded:
+    """Record a failed attempt, with the JSON of the error, unless the task was to be cancelled."""
+    row, answer = _owned(tx, task_id, fence)
+    if row is None:
+        return answer
+    leases.end(row.seq)
+    tx.execute("UPDATE payload SET error = ? WHERE seq = ?", (error, row.seq))
+    if row.cancelling:
+        return cancel_now(tx, row, message)
+    state: TaskState = "scheduled" if verdict == "retry" else verdict
+    move(
+        tx,
+        row,
+        state,
+        verdict if verdict != "retry" else "will_retry",
+        message,
+        reason=message,
+        run_at=tx.now + retry_in,
+        releases=0,
+    )
+    return Recorded(True, state)
+
+
+def release(
+    tx: Transaction, leases: Leases, task_id: str, fence: int, reason: str, retry_in: float
+) -> Recorded:
+    """Give a task back that was not started."""
+    row, answer = _owned(tx, task_id, fence)
+    if row is None:
+        return answer
+    leases.end(row.seq)
+    if row.cancelling:
+        return cancel_now(tx, row, "")
+    state: TaskState = "scheduled" if retry_in > 0 else "ready"
+    move(
+        tx,
+        row,
+        state,
+        "released",
+        reason,
+        reason=shorten(reason),
+        run_at=tx.now + retry_in if retry_in > 0 else None,
+        attempts=row.attempts - 1,
+        releases=row.releases + 1,
+    )
+    return Recorded(True, state)
+
+
+def interrupt(
+    tx: Transaction, leases: Leases, task_id: str, fence: int, reason: str, count_attempt: bool
+) -> Recorded:
+    """Record that an attempt was cut off."""
+    row, answer = _owned(tx, task_id, fence)
+    if row is None:
+        return answer
+    fate = cut_off(tx, leases, row, reason, row.attempts - (0 if count_attempt else 1))
+    return Recorded(True, fate.state)
+
+
+def cancel(tx: Transaction, principal: Principal, task_id: str) -> Cancelled | None:
+    """Cancel a task that waits, or note that one that runs is to be cancelled."""
+    rows = select(
+        tx,
+        "id = ? AND principal_kind = ? AND principal_id = ?",
+        (task_id, principal.kind, principal.id),
+    )
+    if not rows:
+        return None
+    (row,) = rows
+    if row.state in SETTLED:
+        return Cancelled("settled", row.state)
+    if row.state == "running":
+        if not row.cancelling:
+            move(tx, row, "running", "cancel_requested", cancelling=1)
+        return Cancelled("cancelling", "running")
+    cancel_now(tx, row, "")
+    return Cancelled("cancelled", "cancelled")

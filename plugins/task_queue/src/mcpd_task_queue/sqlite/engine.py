@@ -1,0 +1,251 @@
+"""`SQLiteTaskStore`: the `TaskStore` protocol on one SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from mcpd_core import CallResult, Principal
+from mcpd_task_queue.errors import StoreUnusable
+from mcpd_task_queue.records import (
+    STATES,
+    Cancelled,
+    Change,
+    Filter,
+    NewTask,
+    Page,
+    QueueStats,
+    Recorded,
+    Renewal,
+    Snapshot,
+    StoreHealth,
+    Submitted,
+    Swept,
+    Task,
+    TaskState,
+)
+from mcpd_task_queue.store import Listener, Verdict
+
+from . import changes, queries, sweeping
+from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
+from .rows import arguments_text, digest, error_text, result_text, shorten
+from .schema import migrate
+from .transitions import Leases
+from .worker import Reader, Writer
+
+#: Bytes of JSON that the arguments of one task may take.
+LARGEST_ARGUMENTS = 1024 * 1024
+
+
+class SQLiteTaskStore:
+    """Keeps tasks in one SQLite file; the reference engine.
+
+    One connection, on a thread of its own, makes every change, in groups that share a commit and
+    its fsync, and it alone moves the write-ahead log into the database. Another one only reads.
+    No other process may open the file while the store is open.
+
+    :param path: of the database; made, with its folder, when it does not exist.
+    :param durability: ``full`` (fsync before every answer) or ``normal`` (what was acknowledged in
+        the last seconds before a power cut may be lost; the death of the process loses nothing).
+    :param retention: seconds for which a task is kept after it has ended.
+    :param largest_arguments: bytes of JSON that one task's arguments may take.
+    :param clock: seconds since the epoch.
+    :param monotonic: seconds on a clock that nobody can set.
+    :raises StoreUnusable: when the file cannot be opened, is in use, or is not for this version.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Durability = "full",
+        retention: float = 7 * 86_400.0,
+        largest_arguments: int = LARGEST_ARGUMENTS,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self._retention = retention
+        self._largest = largest_arguments
+        self._clock = clock
+        self._leases = Leases()
+        self._listener: Listener | None = None
+        try:
+            create(path)
+            self._lock = StoreLock(path)
+        except OSError as error:
+            raise StoreUnusable(
+                f"The task store {path} cannot be opened: {error.strerror or error}.",
+                hint="Check the data directory and its permissions.",
+            ) from error
+        try:
+            writing = connect_writer(path, durability)
+            try:
+                self._instance = migrate(writing, path)
+                self._counts = queries.counts(writing)
+                reading = connect_reader(path)
+            except BaseException:
+                writing.close()
+                raise
+        except sqlite3.Error as error:
+            self._lock.release()
+            cause = in_words(path, error, "opening it")
+            raise StoreUnusable(cause.message, hint=cause.hint) from error
+        except BaseException:
+            self._lock.release()
+            raise
+        self._writer = Writer(
+            path,
+            writing,
+            clock=clock,
+            monotonic=monotonic,
+            committed=self._committed,
+        )
+        self._reader = Reader(path, reading, "mcpd-task-store-reader")
+        self._closed: Future[None] | None = None
+
+    @property
+    def instance(self) -> str:
+        """The identity of the store itself."""
+        return self._instance
+
+    def listen(self, listener: Listener | None) -> None:
+        """Have ``listener`` called after each commit, on the writer's thread."""
+        self._listener = listener
+
+    def _committed(self, made: Sequence[Change]) -> None:
+        if not made:
+            return
+        # A new dict each time: `health` reads it from other threads.
+        counts = dict(self._counts)
+        for change in made:
+            if change.before != change.after:
+                if change.before is not None:
+                    counts[change.before] = counts.get(change.before, 0) - 1
+                if change.after is not None:
+                    counts[change.after] = counts.get(change.after, 0) + 1
+        self._counts = counts
+        listener = self._listener
+        if listener is not None:
+            listener(made)
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def submit(self, batch: Sequence[NewTask]) -> Future[list[Submitted]]:
+        """Store new tasks, all of them or none."""
+        # Encoding happens on the caller's thread: the writer has better things to do.
+        encoded = [
+            (arguments_text(new.arguments, self._largest), digest(new.tool, new.arguments))
+            for new in batch
+        ]
+        return self._writer.do(lambda tx: changes.submit(tx, batch, encoded))
+
+    def claim(self, owner: str, limit: int, lease: float) -> Future[list[Task]]:
+        """Start up to ``limit`` ready tasks, best first."""
+        return self._writer.do(lambda tx: changes.claim(tx, self._leases, owner, limit, lease))
+
+    def renew(self, renewals: Sequence[Renewal], lease: float) -> Future[list[Recorded]]:
+        """Prolong leases, and store progress."""
+        return self._writer.do(lambda tx: changes.renew(tx, self._leases, renewals, lease))
+
+    def complete(self, task_id: str, fence: int, result: CallResult) -> Future[Recorded]:
+        """Record that a task succeeded."""
+        text = result_text(result)
+        return self._writer.do(lambda tx: changes.complete(tx, self._leases, task_id, fence, text))
+
+    def fail(
+        self,
+        task_id: str,
+        fence: int,
+        error: Mapping[str, object],
+        verdict: Verdict,
+        retry_in: float = 0.0,
+    ) -> Future[Recorded]:
+        """Record that an attempt failed."""
+        message, text = shorten(str(error.get("message", ""))), error_text(error)
+        return self._writer.do(
+            lambda tx: changes.fail(
+                tx, self._leases, task_id, fence, message, text, verdict, retry_in
+            )
+        )
+
+    def release(
+        self, task_id: str, fence: int, reason: str, retry_in: float = 0.0
+    ) -> Future[Recorded]:
+        """Give back a task that was claimed but not started."""
+        return self._writer.do(
+            lambda tx: changes.release(tx, self._leases, task_id, fence, reason, retry_in)
+        )
+
+    def interrupt(
+        self, task_id: str, fence: int, reason: str, *, count_attempt: bool
+    ) -> Future[Recorded]:
+        """Record that an attempt was cut off."""
+        return self._writer.do(
+            lambda tx: changes.interrupt(tx, self._leases, task_id, fence, reason, count_attempt)
+        )
+
+    def cancel(self, principal: Principal, task_id: str) -> Future[Cancelled | None]:
+        """Cancel a waiting task, or ask for a running one to be cancelled."""
+        return self._writer.do(lambda tx: changes.cancel(tx, principal, task_id))
+
+    def recover(self, owner: str) -> Future[Swept]:
+        """Take over what every other owner left running."""
+        return self._writer.do(lambda tx: sweeping.recover(tx, self._leases, owner))
+
+    def sweep(self) -> Future[Swept]:
+        """Make due tasks ready, interrupt those whose lease has run out, purge old ones."""
+        return self._writer.do(lambda tx: sweeping.sweep(tx, self._leases, self._retention))
+
+    # --- look-ups ---------------------------------------------------------------------------------
+
+    def get(
+        self, principal: Principal, task_id: str, *, payload: bool = False, events: int = 0
+    ) -> Future[Snapshot | None]:
+        """Look one task up."""
+        return self._reader.do(
+            lambda connection: queries.get(connection, principal, task_id, payload, events)
+        )
+
+    def find(
+        self, principal: Principal, wanted: Filter, *, cursor: str | None = None, limit: int = 50
+    ) -> Future[Page]:
+        """List the principal's tasks, newest first."""
+        before = queries.before_of(cursor)
+        return self._reader.do(
+            lambda connection: queries.find(connection, principal, wanted, before, limit)
+        )
+
+    def stats(self, principal: Principal) -> Future[list[QueueStats]]:
+        """Count the principal's tasks, per queue."""
+        return self._reader.do(lambda connection: queries.stats(connection, principal))
+
+    def next_due(self) -> Future[float | None]:
+        """Return the seconds until the next scheduled task is due."""
+        return self._reader.do(lambda connection: queries.next_due(connection, self._clock()))
+
+    def health(self) -> StoreHealth:
+        """Say how the store is, without waiting."""
+        trouble = self._writer.trouble
+        counts: dict[TaskState, int] = {state: self._counts.get(state, 0) for state in STATES}
+        return StoreHealth(trouble is None, "" if trouble is None else str(trouble), counts)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def close(self) -> Future[None]:
+        """Finish what was asked for, refuse the rest, and close."""
+        if self._closed is None:
+            self._closed = done = Future[None]()
+
+            def unlock(_: Future[None]) -> None:
+                self._lock.release()
+                done.set_result(None)
+
+            # The reader first: the last connection to close moves the log, and only one may.
+            self._reader.close().add_done_callback(
+                lambda _: self._writer.close().add_done_callback(unlock)
+            )
+        return self._closed

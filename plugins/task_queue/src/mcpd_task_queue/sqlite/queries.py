@@ -1,0 +1,118 @@
+"""The look-ups. Each is limited to one principal, and reads inside one short transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from mcpd_core import Principal
+from mcpd_task_queue.errors import TaskRefused
+from mcpd_task_queue.records import Filter, Page, QueueStats, Snapshot, TaskState
+
+from .rows import COLUMNS, PRIORITY, SEQ, event_from, task_from
+
+#: Counting further than this how many tasks are ahead would tell nobody more.
+FARTHEST = 10_000
+
+
+def get(
+    connection: sqlite3.Connection,
+    principal: Principal,
+    task_id: str,
+    payload: bool,
+    events: int,
+) -> Snapshot | None:
+    """Read one task, its place among the ready ones, and its latest events."""
+    row = connection.execute(
+        f"SELECT {COLUMNS} FROM task WHERE id = ? AND principal_kind = ? AND principal_id = ?",
+        (task_id, principal.kind, principal.id),
+    ).fetchone()
+    if row is None:
+        return None
+    seq = row[SEQ]
+    arguments = result = error = None
+    if payload:
+        arguments, result, error = connection.execute(
+            "SELECT arguments, result, error FROM payload WHERE seq = ?", (seq,)
+        ).fetchone()
+    latest = connection.execute(
+        "SELECT at, kind, state, attempt, detail FROM event WHERE seq = ? ORDER BY n DESC LIMIT ?",
+        (seq, events),
+    ).fetchall()
+    task = task_from(row, arguments=arguments, result=result, error=error)
+    ahead = None
+    if task.state == "ready":
+        # Two ranges of the index of ready tasks, rather than one OR that would read all of it.
+        (ahead,) = connection.execute(
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM task WHERE state = 'ready'"
+            " AND priority > ? LIMIT ?)) + (SELECT count(*) FROM (SELECT 1 FROM task"
+            " WHERE state = 'ready' AND priority = ? AND seq < ? LIMIT ?))",
+            (row[PRIORITY], FARTHEST, row[PRIORITY], seq, FARTHEST),
+        ).fetchone()
+    return Snapshot(task, ahead, tuple(event_from(event) for event in reversed(latest)))
+
+
+def before_of(cursor: str | None) -> int:
+    """Return the place in the list that a cursor stands for.
+
+    :raises TaskRefused: when it is not one that `find` gave.
+    """
+    if cursor is None:
+        return 2**63 - 1
+    # Not int(): it takes spaces, underscores and signs as well.
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        raise TaskRefused(
+            f"{cursor[:80]!r} is not a cursor.",
+            hint="Pass next_cursor of the previous answer, or none to start over.",
+        )
+    return int(cursor)
+
+
+def find(
+    connection: sqlite3.Connection, principal: Principal, wanted: Filter, before: int, limit: int
+) -> Page:
+    """Read a page of tasks, newest first, those submitted before the given place."""
+    conditions = ["principal_kind = ?", "principal_id = ?", "seq < ?"]
+    parameters: list[Any] = [principal.kind, principal.id, before]
+    for column in ("state", "queue", "tool"):
+        value = getattr(wanted, column)
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            parameters.append(value)
+    if wanted.tag is not None:
+        # Tags have no character that JSON would escape, so the quoted tag is found as it stands.
+        conditions.append("instr(tags, ?) > 0")
+        parameters.append(f'"{wanted.tag}"')
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM task INDEXED BY task_of WHERE {' AND '.join(conditions)}"
+        " ORDER BY seq DESC LIMIT ?",
+        (*parameters, limit + 1),
+    ).fetchall()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(tuple(task_from(row) for row in rows), str(rows[-1][SEQ]) if more else None)
+
+
+def stats(connection: sqlite3.Connection, principal: Principal) -> list[QueueStats]:
+    """Count the principal's tasks by queue and state, from an index that has it all."""
+    queues: dict[str, dict[TaskState, int]] = {}
+    for queue, state, count in connection.execute(
+        "SELECT queue, state, count(*) FROM task INDEXED BY task_counted"
+        " WHERE principal_kind = ? AND principal_id = ? GROUP BY queue, state",
+        (principal.kind, principal.id),
+    ):
+        queues.setdefault(queue, {})[state] = count
+    return [QueueStats(queue, counts) for queue, counts in sorted(queues.items())]
+
+
+def next_due(connection: sqlite3.Connection, now: float) -> float | None:
+    """Return the seconds until the first scheduled task is due, at least 0."""
+    (run_at,) = connection.execute(
+        "SELECT min(run_at) FROM task WHERE state = 'scheduled'"
+    ).fetchone()
+    return None if run_at is None else max(0.0, run_at - now)
+
+
+def counts(connection: sqlite3.Connection) -> dict[TaskState, int]:
+    """Count all tasks by state."""
+    return dict(connection.execute("SELECT state, count(*) FROM task GROUP BY state").fetchall())

@@ -1,0 +1,198 @@
+"""How tasks are written into columns, and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, cast
+
+from mcpd_core import CallResult, Principal, Progress
+from mcpd_task_queue.errors import TaskRefused
+from mcpd_task_queue.records import Task, TaskEvent, TaskState
+
+_COLUMNS = (
+    "seq",
+    "id",
+    "tool",
+    "state",
+    "principal_kind",
+    "principal_id",
+    "principal_name",
+    "client",
+    "queue",
+    "priority",
+    "delivery",
+    "repeatable",
+    "timeout",
+    "max_attempts",
+    "attempts",
+    "fence",
+    "tags",
+    "idempotency_key",
+    "reason",
+    "created_at",
+    "updated_at",
+    "run_at",
+    "started_at",
+    "finished_at",
+    "progress_done",
+    "progress_total",
+    "progress_message",
+    "cancelling",
+    "releases",
+    "events",
+)
+#: What `task_from` reads, in its order.
+COLUMNS = ", ".join(_COLUMNS)
+SEQ, ID, PRIORITY, EVENTS = (_COLUMNS.index(name) for name in ("seq", "id", "priority", "events"))
+
+#: Longest text kept of a reason, of an event's detail and of a progress message.
+LONGEST_TEXT = 500
+#: Characters of JSON kept of an attempt's error.
+LARGEST_ERROR = 64 * 1024
+
+
+def task_from(
+    row: sqlite3.Row | tuple[Any, ...],
+    *,
+    arguments: str | None = None,
+    result: str | None = None,
+    error: str | None = None,
+) -> Task:
+    """Read a task from a row of `COLUMNS`, and from the JSON of its payload if that was read."""
+    (
+        _seq,
+        id_,
+        tool,
+        state,
+        principal_kind,
+        principal_id,
+        principal_name,
+        client,
+        queue,
+        priority,
+        delivery,
+        repeatable,
+        timeout,
+        max_attempts,
+        attempts,
+        fence,
+        tags,
+        idempotency_key,
+        reason,
+        created_at,
+        updated_at,
+        run_at,
+        started_at,
+        finished_at,
+        progress_done,
+        progress_total,
+        progress_message,
+        cancelling,
+        releases,
+        _events,
+    ) = row
+    return Task(
+        id=id_,
+        tool=tool,
+        state=state,
+        principal=Principal(principal_kind, principal_id, principal_name),
+        client=client,
+        queue=queue,
+        priority=priority,
+        delivery=delivery,
+        repeatable=bool(repeatable),
+        timeout=timeout,
+        max_attempts=max_attempts,
+        attempts=attempts,
+        fence=fence,
+        tags=tuple(json.loads(tags)),
+        idempotency_key=idempotency_key,
+        reason=reason,
+        created_at=created_at,
+        updated_at=updated_at,
+        run_at=run_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        progress=(
+            None
+            if progress_done is None
+            else Progress(progress_done, progress_total, progress_message)
+        ),
+        cancelling=bool(cancelling),
+        releases=releases,
+        arguments=None if arguments is None else json.loads(arguments),
+        result=None if result is None else result_from(result),
+        error=None if error is None else json.loads(error),
+    )
+
+
+def event_from(row: tuple[float, str, str, int, str]) -> TaskEvent:
+    """Read an event from its columns ``at, kind, state, attempt, detail``."""
+    at, kind, state, attempt, detail = row
+    return TaskEvent(at, kind, cast(TaskState, state), attempt, detail)
+
+
+def arguments_text(arguments: Mapping[str, Any], limit: int) -> str:
+    """Write arguments as JSON.
+
+    :param limit: bytes of UTF-8 at most.
+    :raises TaskRefused: when they are too large or not JSON.
+    """
+    try:
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TaskRefused(f"The arguments cannot be stored as JSON: {error}.") from error
+    if size > limit:
+        raise TaskRefused(
+            f"The arguments take {size:,} bytes as JSON; a task may have {limit:,}.",
+            hint="Store the data elsewhere and pass a reference to it.",
+        )
+    return text
+
+
+def digest(tool: str, arguments: Mapping[str, Any]) -> bytes:
+    """Return what two requests have in common when they ask for the same work."""
+    text = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def result_text(result: CallResult) -> str:
+    """Write what a tool answered as JSON.
+
+    :raises TaskRefused: when it is not JSON.
+    """
+    try:
+        return json.dumps(
+            {"text": result.text, "structured": result.structured}, separators=(",", ":")
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TaskRefused(f"The result cannot be stored as JSON: {error}.") from error
+
+
+def result_from(text: str) -> CallResult:
+    """Read what `result_text` wrote."""
+    stored = json.loads(text)
+    return CallResult(stored["text"], stored["structured"])
+
+
+def error_text(error: Mapping[str, Any]) -> str:
+    """Write a failure as JSON, its essence only when it is too large or not JSON at all."""
+    try:
+        text = json.dumps(dict(error), separators=(",", ":"))
+        if len(text) <= LARGEST_ERROR:
+            return text
+    except (TypeError, ValueError, RecursionError):
+        pass
+    essence = {"code": str(error.get("code", "")), "message": str(error.get("message", ""))}
+    return json.dumps({key: shorten(value, LARGEST_ERROR // 8) for key, value in essence.items()})
+
+
+def shorten(text: str, limit: int = LONGEST_TEXT) -> str:
+    """Cut a text that is only there to be read by people."""
+    # A lone surrogate is no text that SQLite could store.
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,149 @@
+"""The tables, and how a database of an older version becomes one of this version."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcpd_task_queue.errors import StoreUnusable
+
+#: Marks the file as a task store (``PRAGMA application_id``); spells "mcTQ".
+APPLICATION_ID = 0x6D635451
+
+# Every state has the index that its one question needs, and no more: what is claimed next, what is
+# due next, whose lease has run out, what is old enough to go. Finished tasks are in none of the
+# first three, so that neither a long backlog nor a long history makes a claim slower.
+#
+# Arguments and results, which may be large, have a table of their own: a row is rewritten whole
+# each time its state changes.
+_VERSION_1 = (
+    """
+    CREATE TABLE task (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        tool TEXT NOT NULL,
+        state TEXT NOT NULL,
+        principal_kind TEXT NOT NULL,
+        principal_id TEXT NOT NULL,
+        principal_name TEXT NOT NULL,
+        client TEXT NOT NULL,
+        queue TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        delivery TEXT NOT NULL,
+        repeatable INTEGER NOT NULL,
+        timeout REAL,
+        max_attempts INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        fence INTEGER NOT NULL DEFAULT 0,
+        tags TEXT NOT NULL,
+        idempotency_key TEXT,
+        digest BLOB NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        run_at REAL,
+        started_at REAL,
+        finished_at REAL,
+        progress_done REAL,
+        progress_total REAL,
+        progress_message TEXT,
+        cancelling INTEGER NOT NULL DEFAULT 0,
+        releases INTEGER NOT NULL DEFAULT 0,
+        owner TEXT,
+        lease_until REAL,
+        events INTEGER NOT NULL DEFAULT 0
+    ) STRICT
+    """,
+    "CREATE INDEX task_ready ON task (priority DESC, seq) WHERE state = 'ready'",
+    "CREATE INDEX task_due ON task (run_at) WHERE state = 'scheduled'",
+    "CREATE INDEX task_leased ON task (lease_until) WHERE state = 'running'",
+    "CREATE INDEX task_settled ON task (finished_at) WHERE finished_at IS NOT NULL",
+    "CREATE INDEX task_of ON task (principal_kind, principal_id)",
+    "CREATE INDEX task_counted ON task (principal_kind, principal_id, queue, state)",
+    """
+    CREATE UNIQUE INDEX task_key ON task (principal_kind, principal_id, idempotency_key)
+        WHERE idempotency_key IS NOT NULL
+    """,
+    """
+    CREATE TABLE payload (
+        seq INTEGER PRIMARY KEY,
+        arguments TEXT NOT NULL,
+        result TEXT,
+        error TEXT
+    ) STRICT
+    """,
+    """
+    CREATE TABLE event (
+        seq INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (seq, n)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+#: One entry per version; a database of version n has had the first n applied.
+MIGRATIONS: tuple[Sequence[str], ...] = (_VERSION_1,)
+
+#: STRICT tables; RETURNING came a little earlier.
+OLDEST_SQLITE = (3, 37, 0)
+
+
+def migrate(
+    connection: sqlite3.Connection,
+    path: Path,
+    migrations: Sequence[Sequence[str]] = MIGRATIONS,
+) -> str:
+    """Bring a database to the newest version, one transaction per step.
+
+    :param connection: in autocommit mode.
+    :returns: the identity of the store.
+    :raises StoreUnusable: when the file is not a task store or a newer version made it.
+    """
+    application = _pragma(connection, "application_id")
+    version = _pragma(connection, "user_version")
+    if application != APPLICATION_ID and (application or version or _has_tables(connection)):
+        raise StoreUnusable(
+            f"{path} is an SQLite database, but not a task store.",
+            hint="Move it away, or use another data directory.",
+        )
+    if version > len(migrations):
+        raise StoreUnusable(
+            f"{path} was written by a newer mcpd-task-queue (its format is {version}; this version "
+            f"knows formats up to {len(migrations)}).",
+            hint="Upgrade mcpd-task-queue; it does not go back to an older format.",
+        )
+    for number, statements in enumerate(migrations[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements:
+                connection.execute(statement)
+            if number == 1:
+                connection.execute(
+                    "INSERT INTO meta VALUES ('instance', ?)", (secrets.token_hex(8),)
+                )
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            # Whatever went wrong, a half-made version must not stay; the error goes on its way.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    row = connection.execute("SELECT value FROM meta WHERE name = 'instance'").fetchone()
+    return str(row[0])
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None

@@ -1,0 +1,81 @@
+"""What happens without anybody asking for it: recovery at the start, and the sweep."""
+
+from __future__ import annotations
+
+from mcpd_task_queue.records import Swept, TaskState
+
+from .transitions import Leases, Row, cut_off, move, select
+from .worker import Transaction
+
+#: Tasks that one sweep moves at most, of each kind, so that no sweep holds up a commit for long.
+SWEEP_LIMIT = 1_000
+
+
+def recover(tx: Transaction, leases: Leases, owner: str) -> Swept:
+    """Interrupt what other owners left running; try again at once what waited for the host."""
+    tally = _Tally()
+    for row in select(tx, "state = 'running' AND owner <> ?", (owner,)):
+        tally.add(cut_off(tx, leases, row, "the process that ran it died", row.attempts).state)
+    # A restart is when a missing tool comes back.
+    for row in select(tx, "state = 'scheduled' AND releases > 0", ()):
+        move(tx, row, "ready", "readied", "the server was restarted", run_at=None)
+        tally.add("ready")
+    return tally.swept()
+
+
+def sweep(tx: Transaction, leases: Leases, retention: float) -> Swept:
+    """Make due tasks ready, interrupt the ones whose lease ran out, purge the old ones."""
+    tally = _Tally()
+    due = select(
+        tx,
+        f"state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT {SWEEP_LIMIT}",
+        (tx.now,),
+    )
+    for row in due:
+        move(tx, row, "ready", "due", run_at=None)
+        tally.add("ready")
+    for row in _expired(tx, leases):
+        tally.add(cut_off(tx, leases, row, "its lease ran out", row.attempts).state)
+    old = tx.execute(
+        "SELECT seq, id, state FROM task WHERE finished_at IS NOT NULL AND finished_at < ?"
+        f" ORDER BY finished_at LIMIT {SWEEP_LIMIT}",
+        (tx.now - retention,),
+    ).fetchall()
+    for table in ("task", "payload", "event"):
+        tx.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq, _, _ in old])
+    for _, task_id, state in old:
+        tx.note(task_id, state, None)
+    return tally.swept(purged=len(old), more=SWEEP_LIMIT in (len(due), len(old)))
+
+
+def _expired(tx: Transaction, leases: Leases) -> list[Row]:
+    """Find the tasks whose lease has run out: ours by the monotonic clock, others' by the wall."""
+    rows = [
+        row
+        for row in select(tx, "state = 'running' AND lease_until < ?", (tx.now,))
+        if not leases.ours(row.seq)
+    ]
+    for seq in leases.expired(tx.monotonic):
+        leases.end(seq)
+        rows += select(tx, "state = 'running' AND seq = ?", (seq,))
+    return rows
+
+
+class _Tally:
+    """Counts what became of tasks."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def add(self, state: TaskState) -> None:
+        self._counts[state] = self._counts.get(state, 0) + 1
+
+    def swept(self, *, purged: int = 0, more: bool = False) -> Swept:
+        return Swept(
+            readied=self._counts.get("ready", 0),
+            parked=self._counts.get("uncertain", 0),
+            buried=self._counts.get("dead", 0),
+            cancelled=self._counts.get("cancelled", 0),
+            purged=purged,
+            more=more,
+        )

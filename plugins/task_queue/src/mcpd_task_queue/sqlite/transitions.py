@@ -1,0 +1,128 @@
+"""How a task gets from one state into another. Claims apart, which move many at once, this is the
+one place that writes states and events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+from mcpd_task_queue.policy import Interrupted, after_interruption
+from mcpd_task_queue.records import FINAL, Recorded, TaskState
+
+from .rows import shorten
+from .worker import Transaction
+
+#: Of a task with a longer life, this many first and this many latest events are kept.
+FIRST_EVENTS, LATEST_EVENTS = 20, 180
+
+
+class Leases:
+    """When the leases that this process granted run out, on a clock that nobody can set.
+
+    The file has wall-clock times, for leases of other processes; setting the clock must neither
+    expire nor immortalise our own. Used on the writer's thread only.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[int, float] = {}
+
+    def grant(self, seq: int, until: float) -> None:
+        self._until[seq] = until
+
+    def end(self, seq: int) -> None:
+        self._until.pop(seq, None)
+
+    def ours(self, seq: int) -> bool:
+        return seq in self._until
+
+    def expired(self, monotonic: float) -> list[int]:
+        return [seq for seq, until in self._until.items() if until < monotonic]
+
+
+class Row(NamedTuple):
+    """What a decision about one task needs to know."""
+
+    seq: int
+    id: str
+    state: TaskState
+    tool: str
+    fence: int
+    delivery: str
+    repeatable: int
+    cancelling: int
+    attempts: int
+    max_attempts: int
+    releases: int
+    events: int
+
+
+_COLUMNS = ", ".join(Row._fields)
+
+
+def select(tx: Transaction, where: str, parameters: Sequence[Any]) -> list[Row]:
+    """Find tasks by an SQL condition."""
+    rows = tx.execute(f"SELECT {_COLUMNS} FROM task WHERE {where}", parameters).fetchall()
+    return [Row(*row) for row in rows]
+
+
+def move(
+    tx: Transaction, row: Row, state: TaskState, kind: str, detail: str = "", **columns: Any
+) -> None:
+    """Bring a task into a state (perhaps the one it is in), and write the event down."""
+    columns["state"] = state
+    columns["updated_at"] = tx.now
+    columns["events"] = row.events + 1
+    if row.state == "running" and state != "running":
+        columns["owner"] = columns["lease_until"] = None
+    if state in FINAL:
+        columns["finished_at"] = tx.now
+        columns["run_at"] = None
+    attempts = columns.get("attempts", row.attempts)
+    assignments = ", ".join(f"{name} = ?" for name in columns)
+    tx.execute(f"UPDATE task SET {assignments} WHERE seq = ?", (*columns.values(), row.seq))
+    add_event(tx, row.seq, row.events + 1, kind, state, attempts, detail)
+    tx.note(row.id, row.state, state, cancelling=bool(columns.get("cancelling")))
+
+
+def add_event(
+    tx: Transaction, seq: int, n: int, kind: str, state: TaskState, attempt: int, detail: str
+) -> None:
+    """Write down what happened to a task; of a long life the middle is dropped."""
+    tx.execute(
+        "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (seq, n, tx.now, kind, state, attempt, shorten(detail)),
+    )
+    if n > FIRST_EVENTS + LATEST_EVENTS:
+        tx.execute("DELETE FROM event WHERE seq = ? AND n = ?", (seq, n - LATEST_EVENTS))
+
+
+def cut_off(tx: Transaction, leases: Leases, row: Row, cause: str, attempts: int) -> Interrupted:
+    """Do with a task whose attempt was cut off what the policy says.
+
+    :param cause: what cut it off, as the first half of a sentence.
+    :param attempts: those that count.
+    """
+    leases.end(row.seq)
+    fate = after_interruption(
+        cause=cause,
+        tool=row.tool,
+        delivery=cast(Any, row.delivery),
+        repeatable=bool(row.repeatable),
+        cancelling=bool(row.cancelling),
+        attempts=attempts,
+        max_attempts=row.max_attempts,
+    )
+    if fate.state == "cancelled":
+        cancel_now(tx, row, fate.reason)
+    else:
+        # One that is parked or buried keeps the attempt on its account: it did begin.
+        kept = attempts if fate.state == "ready" else row.attempts
+        reason = shorten(fate.reason)
+        move(tx, row, fate.state, "interrupted", reason, reason=reason, attempts=kept, releases=0)
+    return fate
+
+
+def cancel_now(tx: Transaction, row: Row, detail: str) -> Recorded:
+    """End a task as cancelled."""
+    move(tx, row, "cancelled", "cancelled", detail, reason=shorten(detail), cancelling=0)
+    return Recorded(True, "cancelled")

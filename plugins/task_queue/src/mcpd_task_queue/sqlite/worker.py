@@ -1,0 +1,250 @@
+"""Two threads: `Writer`, which commits changes in groups, and `Reader`, which looks things up.
+
+An fsync costs as much as a hundred statements, so changes that arrive while one commit is on its
+way to the disk share the next one. The more callers there are, the more changes share a commit; a
+single caller waits for nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from mcpd_task_queue.errors import StoreBroken, StoreClosed, StoreError
+from mcpd_task_queue.records import Change, TaskState
+
+from .connection import in_words
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+#: Operations that share a commit at most; it bounds how long the first one waits for the last.
+LARGEST_BATCH = 512
+
+
+class Transaction:
+    """The open transaction that an operation works in.
+
+    :ivar now: seconds since the epoch, the same for the whole batch.
+    :ivar monotonic: the same instant on a clock that nobody can set.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, now: float, monotonic: float) -> None:
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        self.now = now
+        self.monotonic = monotonic
+        self.changes: list[Change] = []
+
+    def note(
+        self,
+        task_id: str,
+        before: TaskState | None,
+        after: TaskState | None,
+        *,
+        cancelling: bool = False,
+    ) -> None:
+        """Remember a change, to be announced when it is committed."""
+        self.changes.append(Change(task_id, before, after, cancelling))
+
+
+class _Worker(Generic[C]):
+    """A thread with a queue of operations, each with the future that its caller waits for."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, name: str) -> None:
+        self._path = path
+        self._connection = connection
+        self._queue: SimpleQueue[tuple[Callable[[C], Any], Future[Any]] | None] = SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed: Future[None] | None = None
+        # A daemon thread: a process that is told to die does not wait for a slow disk. What was not
+        # committed was not acknowledged either.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def do(self, operation: Callable[[C], T]) -> Future[T]:
+        """Have an operation done; it is called with what this worker's operations work on."""
+        future: Future[T] = Future()
+        with self._gate:
+            if self._closed is None:
+                self._queue.put((operation, future))
+                return future
+        future.set_exception(StoreClosed(f"The task store {self._path} is closed."))
+        return future
+
+    def close(self) -> Future[None]:
+        """Finish what is queued, then close the connection."""
+        with self._gate:
+            if self._closed is None:
+                self._closed = Future()
+                self._queue.put(None)
+            return self._closed
+
+    def _run(self) -> None:
+        going_on = True
+        while going_on:
+            batch = [self._queue.get()]
+            try:
+                while len(batch) < LARGEST_BATCH:
+                    batch.append(self._queue.get_nowait())
+            except Empty:
+                pass
+            # Nothing is queued behind the end mark.
+            going_on = batch[-1] is not None
+            self._work([item for item in batch if item is not None])
+        try:
+            self._leave()
+        except sqlite3.Error as error:
+            log.warning("%s", in_words(self._path, error, "closing"))
+        assert self._closed is not None
+        self._closed.set_result(None)
+
+    def _work(self, batch: Sequence[tuple[Callable[[C], Any], Future[Any]]]) -> None:
+        raise NotImplementedError
+
+    def _leave(self) -> None:
+        self._connection.close()
+
+
+class Reader(_Worker[sqlite3.Connection]):
+    """Runs queries on a connection of its own, so that none holds up a commit.
+
+    Each query is one short read transaction, so that none keeps the log from being moved.
+    """
+
+    def _work(
+        self, batch: Sequence[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]
+    ) -> None:
+        for query, future in batch:
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                self._connection.execute("BEGIN")
+                try:
+                    answer = query(self._connection)
+                finally:
+                    self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                future.set_exception(in_words(self._path, error, "reading"))
+            except Exception as error:  # noqa: BLE001 - the boundary: it belongs to the caller
+                future.set_exception(error)
+            else:
+                future.set_result(answer)
+
+
+class Writer(_Worker[Transaction]):
+    """Runs changes, a group of them per commit, and answers after the commit.
+
+    One operation that fails is undone alone; a commit that fails undoes, and fails, all of them.
+
+    :param clock: returns seconds since the epoch.
+    :param monotonic: returns seconds on a clock that nobody can set.
+    :param committed: called with the changes of each commit, before any future is resolved.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        committed: Callable[[Sequence[Change]], None],
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._committed = committed
+        #: Why the last batch, or a change in it, could not be stored; ``None`` when all were.
+        self.trouble: StoreError | None = None
+        self.commits = 0
+        self.operations = 0
+        super().__init__(path, connection, "mcpd-task-store")
+
+    def _work(self, batch: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
+        live = [item for item in batch if item[1].set_running_or_notify_cancel()]
+        if not live:
+            return
+        if isinstance(self.trouble, StoreBroken):
+            # After a failed write the kernel may have dropped what it could not write, and a second
+            # fsync would call that a success: only replaying the log can tell what is there.
+            for _, future in live:
+                future.set_exception(self.trouble)
+            return
+        transaction = Transaction(self._connection, self._clock(), self._monotonic())
+        answers: list[tuple[Future[Any], Any, Exception | None]] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for operation, future in live:
+                answers.append((future, *self._attempt(operation, transaction)))
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - the boundary: nobody may be left waiting
+            self._undo_all(error, live)
+            return
+        self.trouble = next((e for _, _, e in answers if isinstance(e, StoreError)), None)
+        self.commits += 1
+        self.operations += len(answers)
+        try:
+            self._committed(transaction.changes)
+        except Exception:
+            log.exception("a listener of the task store raised")
+        for future, answer, failure in answers:
+            if failure is None:
+                future.set_result(answer)
+            else:
+                future.set_exception(failure)
+
+    def _attempt(
+        self, operation: Callable[[Transaction], Any], transaction: Transaction
+    ) -> tuple[Any, Exception | None]:
+        """Run one operation; when it fails, undo it and let the rest of the batch go on."""
+        noted = len(transaction.changes)
+        self._connection.execute("SAVEPOINT operation")
+        try:
+            answer = operation(transaction)
+            failure = None
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite gave the whole transaction up (out of room, most often)
+            self._connection.execute("ROLLBACK TO operation")
+            del transaction.changes[noted:]
+            answer = None
+            failure = error
+            if isinstance(error, sqlite3.Error):
+                failure = in_words(self._path, error, "making a change")
+        self._connection.execute("RELEASE operation")
+        return answer, failure
+
+    def _undo_all(
+        self,
+        error: Exception,
+        batch: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]],
+    ) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            log.exception("the task store %s could not undo a failed change", self._path)
+        failure: Exception = error
+        if isinstance(error, sqlite3.Error):
+            failure = in_words(self._path, error, "committing a change")
+        if isinstance(failure, StoreError):
+            self.trouble = failure
+        log.error("%s", failure)
+        for _, future in batch:
+            future.set_exception(failure)
+
+    def _leave(self) -> None:
+        try:
+            # Moves the log into the database and empties it, so that a copy of the one file is a
+            # copy of everything.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._connection.close()

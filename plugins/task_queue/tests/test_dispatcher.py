@@ -1,0 +1,365 @@
+"""The dispatcher where a real host will not go by itself: calls that raise what they should not,
+and a store that fails in the middle. The store is the real one, with faults put in its way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+
+from mcpd_core import (
+    CallResult,
+    HostClosed,
+    McpdError,
+    Principal,
+    ServiceHost,
+    ServiceUnavailable,
+)
+from mcpd_task_queue import dispatcher as dispatcher_module
+from mcpd_task_queue.attempts import Attempt
+from mcpd_task_queue.bridge import Bridge
+from mcpd_task_queue.errors import StoreBroken, StoreFull
+from mcpd_task_queue.policy import Backoff
+from mcpd_task_queue.records import NewTask, Task
+from mcpd_task_queue.service import TaskQueue, serving
+from mcpd_task_queue.settings import TaskQueueSettings
+from mcpd_task_queue.sqlite import SQLiteTaskStore
+
+ME = Principal("local", "1000")
+Tool = Callable[..., Awaitable[CallResult]]
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "trio"
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "STORE_RETRY", Backoff(0.01, 0.02))
+
+
+class Faults(SQLiteTaskStore):
+    """The real store; operations that were told to fail do so that many times first."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.faults: dict[str, tuple[Exception, int]] = {}
+        self.failed: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name.startswith("_") or name in ("faults", "failed"):
+            return found
+        error, times = self.faults.get(name, (None, 0))
+        if error is None or times == 0:
+            return found
+        self.faults[name] = (error, times - 1)
+        self.failed.append(name)
+
+        def fail(*_: Any, **__: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_exception(error)
+            return future
+
+        return fail
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, tools: Mapping[str, Tool], *, wrap: bool = True, **settings: Any
+) -> AsyncIterator[tuple[TaskQueue, Faults]]:
+    """Serve a store whose tasks call plain functions."""
+
+    async def call(tool: str, arguments: Mapping[str, Any], **_: Any) -> CallResult:
+        return await tools[tool](**arguments)
+
+    host = SimpleNamespace(call=call, log=logging.getLogger("test.queue"))
+    store = Faults(folder / "tasks.db")
+    bridge = Bridge()
+    options = TaskQueueSettings(**{"first_retry": 0.01, **settings})
+    try:
+        async with serving(store, cast(ServiceHost, host), bridge, options) as queue:
+            yield queue, store
+    finally:
+        with trio.CancelScope(shield=True):
+            await bridge.wait(store.close())
+
+
+async def submit(queue: TaskQueue, tool: str = "work", **options: Any) -> str:
+    task = NewTask(tool, options.pop("arguments", {}), ME, **options)
+    return (await queue.submit(task)).task_id
+
+
+async def ended(queue: TaskQueue, task_id: str) -> Task:
+    return (await queue.result(ME, task_id, wait=20)).task
+
+
+async def done() -> CallResult:
+    return CallResult("done")
+
+
+async def forever() -> CallResult:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await trio.sleep(0.002)
+
+
+# --- calls that raise -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ZeroDivisionError("secret"), "internal", "the call raised ZeroDivisionError"),
+        (McpdError("The host is confused."), "error", "The host is confused."),
+    ],
+)
+async def test_a_call_that_raises_is_a_failed_attempt(
+    tmp_path: Path, error: Exception, code: str, message: str
+) -> None:
+    async def work() -> CallResult:
+        raise error
+
+    async with running(tmp_path, {"work": work}) as (queue, _):
+        task = await ended(queue, await submit(queue, max_attempts=2))
+        assert (task.state, task.attempts) == ("dead", 2)
+        assert task.error == {"code": code, "message": message}
+
+
+async def test_a_result_that_cannot_be_stored_fails_the_task(tmp_path: Path) -> None:
+    async def work() -> CallResult:
+        return CallResult("", {"x": object()})
+
+    async with running(tmp_path, {"work": work}) as (queue, _):
+        task = await ended(queue, await submit(queue))
+        assert (task.state, task.error and task.error["code"]) == ("failed", "invalid_output")
+
+
+async def test_a_missing_service_is_waited_for(tmp_path: Path) -> None:
+    async def work() -> CallResult:
+        raise ServiceUnavailable("The service 'gpu' has been stopped.")
+
+    async with running(tmp_path, {"work": work}) as (queue, _):
+        task_id = await submit(queue)
+        await eventually(lambda: queue._store.health().counts["scheduled"] == 1)
+        task = (await queue.status(ME, task_id)).task
+        assert (task.attempts, task.reason) == (0, "The service 'gpu' has been stopped.")
+
+
+async def test_after_the_host_has_closed_nothing_is_claimed(tmp_path: Path) -> None:
+    calls = []
+
+    async def work() -> CallResult:
+        calls.append(1)
+        raise HostClosed("The server is shutting down.")
+
+    async with running(tmp_path, {"work": work}, workers=1) as (queue, store):
+        first, second = await submit(queue), await submit(queue)
+        await eventually(lambda: len(calls) == 1 and store.health().counts["ready"] == 2)
+        for task_id in (first, second):
+            task = (await queue.status(ME, task_id)).task
+            assert (task.state, task.attempts) == ("ready", 0)
+    assert len(calls) == 1
+
+
+async def test_what_was_claimed_while_the_closing_began_is_given_back(tmp_path: Path) -> None:
+    calls = []
+
+    async def work() -> CallResult:
+        calls.append(1)
+        return CallResult("")
+
+    async with running(tmp_path, {"work": work}) as (queue, store):
+        queue._dispatcher._runner.refused_at_close = True
+        task_id = await submit(queue)
+        (task,) = store.claim(queue._dispatcher._owner, 1, 30).result(10)
+        await queue._dispatcher._attempt(Attempt(task))
+        found = (await queue.status(ME, task_id)).task
+        assert (found.state, found.attempts, found.releases) == ("ready", 0, 1)
+        assert found.reason == "the server is shutting down"
+    assert calls == []
+
+
+async def test_a_service_that_is_torn_down_from_outside_still_records_what_it_interrupts(
+    tmp_path: Path,
+) -> None:
+    with trio.CancelScope() as outside:
+        async with running(tmp_path, {"work": forever}) as (queue, _):
+            task_id = await submit(queue, repeatable=True)
+            await eventually(lambda: queue.load()["busy"] == 1)
+            outside.cancel()
+            await trio.sleep_forever()
+    async with running(tmp_path, {"work": done}) as (queue, _):
+        task = await ended(queue, task_id)
+        assert (task.state, task.attempts) == ("succeeded", 1)
+
+
+async def test_an_attempt_that_is_cancelled_with_its_workers_is_recorded_as_interrupted(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, {"work": forever}) as (queue, store):
+        await ended(queue, await submit(queue, "none", max_attempts=1))
+        store.listen(None)
+        task_id = await submit(queue, repeatable=True)
+        (task,) = store.claim(queue._dispatcher._owner, 1, 30).result(10)
+        with trio.CancelScope() as workers:
+            workers.cancel()
+            await queue._dispatcher._attempt(Attempt(task))
+        found = (await queue.status(ME, task_id)).task
+        assert (found.state, found.attempts) == ("ready", 0)
+        assert found.reason == "the server was stopped; it is safe to repeat"
+
+
+async def test_a_task_is_cancelled_although_its_claim_is_still_on_its_way(tmp_path: Path) -> None:
+    async with running(tmp_path, {"work": forever}) as (queue, store):
+        claim = store.claim
+
+        def claim_and_cancel(owner: str, limit: int, lease: float) -> Future[list[Task]]:
+            claimed = claim(owner, limit, lease)
+            for task in claimed.result(10):
+                cancelled = store.cancel(ME, task.id).result(10)
+                assert cancelled is not None
+                assert cancelled.outcome == "cancelling"
+            return claimed
+
+        store.claim = claim_and_cancel  # type: ignore[method-assign]
+        assert (await ended(queue, await submit(queue))).state == "cancelled"
+
+
+# --- a store that fails ---------------------------------------------------------------------------
+
+
+async def test_claims_are_tried_again_when_the_store_comes_round(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, {"work": done}) as (queue, store):
+        store.faults["claim"] = (StoreFull("The store is full."), 3)
+        assert (await ended(queue, await submit(queue))).state == "succeeded"
+        assert store.failed == ["claim"] * 3
+    assert "No task can be started: The store is full." in caplog.text
+
+
+async def test_a_broken_store_is_not_asked_again(tmp_path: Path) -> None:
+    async with running(tmp_path, {"work": done}) as (queue, store):
+        store.faults["claim"] = (StoreBroken("The disk failed."), 100)
+        task_id = await submit(queue)
+        await eventually(lambda: store.failed == ["claim"])
+        await submit(queue)
+        assert (await queue.status(ME, task_id)).task.state == "ready"
+        assert store.failed == ["claim"]
+
+
+async def test_an_outcome_is_recorded_once_the_store_comes_round(tmp_path: Path) -> None:
+    async with running(tmp_path, {"work": done}) as (queue, store):
+        store.faults["complete"] = (StoreFull("The store is full."), 3)
+        assert (await ended(queue, await submit(queue))).state == "succeeded"
+        assert store.failed == ["complete"] * 3
+
+
+async def test_a_shutdown_does_not_wait_for_a_store_that_fails(tmp_path: Path) -> None:
+    started = trio.Event()
+
+    async def work() -> CallResult:
+        started.set()
+        return await forever()
+
+    async with running(tmp_path, {"work": work}) as (queue, store):
+        store.faults["interrupt"] = (StoreFull("The store is full."), 100)
+        task_id = await submit(queue, repeatable=True)
+        await started.wait()
+    assert store.failed == ["interrupt"]
+    async with running(tmp_path, {"work": done}) as (queue, _):
+        task = await ended(queue, task_id)
+        assert (task.state, task.attempts) == ("succeeded", 2)
+
+
+async def test_a_renewal_that_fails_is_made_up_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, {"work": forever}, lease=1) as (queue, store):
+        store.faults["renew"] = (StoreFull("The store is full."), 1)
+        task_id = await submit(queue)
+        await eventually(lambda: store.failed == ["renew"])
+        await trio.sleep(1.2)  # past the first lease
+        assert (await queue.status(ME, task_id)).task.state == "running"
+        await queue.cancel(ME, task_id)
+        assert (await ended(queue, task_id)).state == "cancelled"
+    assert "Leases cannot be renewed" in caplog.text
+
+
+async def test_due_tasks_start_although_looking_and_sweeping_failed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "LONGEST_NAP", 0.05)
+    async with running(tmp_path, {"work": done}) as (queue, store):
+        store.faults["next_due"] = (StoreFull("Cannot look."), 1)
+        store.faults["sweep"] = (StoreFull("Cannot sweep."), 1)
+        assert (await ended(queue, await submit(queue, delay=0.02))).state == "succeeded"
+        assert sorted(store.failed) == ["next_due", "sweep"]
+    assert "The next due time cannot be read: Cannot look." in caplog.text
+    assert "The store cannot be swept: Cannot sweep." in caplog.text
+
+
+async def test_what_a_lost_claim_left_running_is_found_by_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "LONGEST_NAP", 0.05)
+    async with running(tmp_path, {"work": done}) as (queue, store):
+        await ended(queue, await submit(queue))
+        listener = store._listener
+        store.listen(None)
+        lost = await submit(queue)
+        store.claim(queue._dispatcher._owner, 1, 0.01).result(10)
+        store.listen(listener)
+        # The naps are short while something is scheduled.
+        await submit(queue, delay=60)
+        assert (await ended(queue, lost)).state == "uncertain"
+    assert "Leases ran out: 1 tasks are uncertain now, 0 are dead." in caplog.text
+
+
+# --- the bridge -----------------------------------------------------------------------------------
+
+
+async def test_what_happens_close_together_crosses_together_and_in_order() -> None:
+    bridge = Bridge()
+    seen: list[int] = []
+    crossings = 0
+    original = bridge._cross
+
+    def cross() -> None:
+        nonlocal crossings
+        crossings += 1
+        original()
+
+    bridge._cross = cross  # type: ignore[method-assign]
+    for n in range(10):
+        bridge.post(lambda n=n: seen.append(n))  # type: ignore[misc]
+    await eventually(lambda: len(seen) == 10)
+    assert (seen, crossings) == (list(range(10)), 1)
+
+
+def test_what_happens_after_the_end_is_nobodys_business() -> None:
+    async def main() -> Bridge:
+        return Bridge()
+
+    bridge = trio.run(main)
+    bridge.post(lambda: pytest.fail("called after the end"))
+
+
+async def test_a_future_that_is_done_is_answered_at_once() -> None:
+    future: Future[int] = Future()
+    future.set_result(7)
+    assert await Bridge().wait(future) == 7
