@@ -11,13 +11,13 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
 import pydantic
 import pydantic_core
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import NotRequired, TypedDict, get_type_hints
 
 from .context import Context
 from .errors import InvalidArguments, InvalidOutput, PluginLoadError
@@ -66,6 +66,7 @@ class ToolFunction:
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         try:
+            # Not typing's, which wraps `Annotated[T | None, ...] = None` once more on Python 3.10.
             hints = get_type_hints(function, include_extras=True)
             fields, defaults, self.context_parameter = _parameters(function, hints)
             self._arguments = _adapter(f"{mark.name}_arguments", fields)
