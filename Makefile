@@ -48,7 +48,7 @@ format: $(stamp) ## Format the code and mend what ruff can mend.
 lint: $(stamp) ## Formatting, lint, types, import layers, plugin manifests.
 	$(bin)/ruff format --check
 	$(bin)/ruff check
-	$(bin)/mypy $(sources) tools benchmarks
+	$(bin)/mypy $(sources) $(wildcard $(addsuffix /tests,$(dists))) tests tools benchmarks
 	$(bin)/lint-imports
 	@set -e; for plugin in $(plugins); do \
 	  echo "$(bin)/mcpd plugins manifest $$plugin --check"; \

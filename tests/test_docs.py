@@ -1,9 +1,9 @@
 """Every command in the documentation is run, on a terminal, and its output compared.
 
-In a page, a fence with ``title="path"`` is a file to write; a ``console`` fence holds commands behind
-``$ `` with the output that a person sees, where ``...`` stands for anything and white space does not
-count; a line ``[exit status 2]`` is the status of the command above it. ``<!-- starts: COMMAND -->``
-starts a command and waits until it listens.
+In a page, a fence with ``title="path"`` is a file to write; a ``console`` fence holds commands
+behind ``$ `` with the output that a person sees, where ``...`` stands for anything and white space
+does not count; a line ``[exit status 2]`` is the status of the command above it.
+``<!-- starts: COMMAND -->`` starts a command and waits until it listens.
 """
 
 from __future__ import annotations

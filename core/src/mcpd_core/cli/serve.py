@@ -1,0 +1,180 @@
+"""``mcpd serve`` and ``mcpd attach``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import paths
+from ..settings import LOG_FORMATS, LOG_LEVELS, TRANSPORTS, Settings
+from .options import (
+    config_option,
+    data_dir_option,
+    inventory_of,
+    plugins_option,
+    settings_from,
+)
+
+if TYPE_CHECKING:
+    from ..host import Host
+    from ..inventory import Inventory
+
+_log = logging.getLogger("mcpd_core.serve")
+
+
+@click.command()
+@plugins_option
+@click.option(
+    "--transport",
+    "transports",
+    type=click.Choice(TRANSPORTS),
+    multiple=True,
+    help="How clients arrive: over the daemon's socket (default), or this process's stdio.",
+)
+@click.option(
+    "--standalone",
+    is_flag=True,
+    help="Serve stdio inside this process, for containers and tests, instead of through a daemon.",
+)
+@data_dir_option
+@config_option
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), help="Default: info.")
+@click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Default: text.")
+@click.option(
+    "--linger",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Leave this long after the last client did, unless work is pending. Default: stay.",
+)
+def serve(
+    wanted: tuple[str, ...] | None,
+    transports: tuple[str, ...],
+    standalone: bool,
+    data_dir: str | None,
+    config: str | None,
+    log_level: str | None,
+    log_format: str | None,
+    linger: float | None,
+) -> int:
+    """Offer the tools of the enabled plugins to MCP clients.
+
+    Without flags it is a daemon that listens on a Unix socket in the data directory, until it is
+    interrupted. With --transport stdio it connects this process's stdin and stdout to that daemon,
+    and starts one first if none runs.
+    """
+    from . import logs
+
+    flags = {
+        "transports": tuple(dict.fromkeys(transports)) or None,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    settings = settings_from(config, wanted, {"serve": flags})
+    chosen = _transports(settings, standalone, given=bool(transports))
+    logs.configure(settings.serve.log_level, settings.serve.log_format)
+    directory = paths.data_dir(data_dir)
+    if "stdio" in chosen and not standalone:
+        return _relay(settings, directory)
+    # Before anything is claimed: a plugin that was named and cannot be enabled is an error.
+    inventory = inventory_of(settings)
+    from ..server import daemon
+
+    hosts: list[Host] = []
+
+    def make_host() -> Host:
+        from ..host import Host
+
+        hosts.append(Host(inventory, settings, data_dir=directory))
+        return hosts[-1]
+
+    def ready(places: list[str]) -> None:
+        # The host's view: by now plugins without manifest have registered their tools.
+        _announce(hosts[-1].inventory, places)
+
+    options: dict[str, Any] = {
+        "data_dir": directory,
+        "ready": ready,
+        "plugins": ",".join(settings.serve.plugins or ()),
+        "argv": [sys.argv[0], *sys.argv[1:]],
+        "grace": settings.daemon.grace,
+    }
+    if standalone:
+        return daemon.run_standalone(make_host, **options)
+    return daemon.run_daemon(make_host, linger=linger, **options)
+
+
+@click.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.pass_context
+def attach(ctx: click.Context) -> int:
+    """Connect stdin and stdout to the running daemon."""
+    # Only reached as `mcpd attach` behind a global option: `__main__` has dispatched it before.
+    from ..attach import main
+
+    return main(ctx.args)
+
+
+def _transports(settings: Settings, standalone: bool, *, given: bool) -> tuple[str, ...]:
+    chosen = settings.serve.transports
+    if "http" in chosen:
+        raise click.UsageError(
+            "HTTP is not in this version of mcpd. Use --transport socket (the default), or"
+            " --transport stdio for a client that starts mcpd itself."
+        )
+    if standalone:
+        if given and chosen != ("stdio",):
+            raise click.UsageError("--standalone serves stdio and nothing else.")
+        return ("stdio",)
+    return chosen or ("socket",)
+
+
+def _relay(settings: Settings, directory: Path) -> int:
+    """Be what ``mcpd attach --spawn`` is, with a daemon of these settings.
+
+    The daemon has the socket in any case, so asking for both transports is the same.
+    """
+    from .. import attach
+
+    return attach.relay(str(directory), spawn=_daemon_argv(settings, directory))
+
+
+def _daemon_argv(settings: Settings, directory: Path) -> list[str]:
+    argv = [sys.executable, "-m", "mcpd_core", "serve", "--transport", "socket"]
+    argv += ["--data-dir", str(directory), "--linger", f"{settings.daemon.linger:g}"]
+    argv += ["--log-level", settings.serve.log_level, "--log-format", settings.serve.log_format]
+    if settings.serve.plugins is not None:
+        argv += ["--plugins", ",".join(settings.serve.plugins)]
+    if settings.file is not None:
+        # The daemon runs in a folder of its own, where ./mcpd.toml would be another file.
+        argv += ["--config", str(settings.file.absolute())]
+    return argv
+
+
+def _announce(inventory: Inventory, places: Sequence[str]) -> None:
+    """Say in the log what is enabled, what is not and why, and where clients find it."""
+    for row in inventory.rows:
+        label = f"{row.name} ({row.distribution} {row.version}, {row.runtime})"
+        if row.state == "enabled":
+            _log.info("enabled: %s: %s", label, _count(row.tools, "tool"))
+        elif row.state == "disabled":
+            _log.debug("disabled: %s: %s", label, row.reason)
+        else:
+            _log.warning("%s: %s: %s", row.state, label, row.reason)
+    for fault in inventory.faults:
+        _log.warning("damaged distribution: %s", fault)
+    for text in inventory.notes:
+        _log.info("%s", text)
+    _log.info("offering %s", _count(inventory.specs(), "tool"))
+    for place in places:
+        _log.info("listening on %s", place)
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}" + ("" if len(things) == 1 else "s")

@@ -1,0 +1,172 @@
+"""The distributions as users get them: built, installed into a clean environment, and used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PLUGINS = sorted(
+    path.parent
+    for folder in ("plugins", "examples")
+    for path in (ROOT / folder).glob("*/pyproject.toml")
+)
+DISTS = [ROOT / "core", *PLUGINS]
+PACKAGES = {
+    dist: next(path for path in (dist / "src").iterdir() if (path / "__init__.py").exists())
+    for dist in DISTS
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("dist", DISTS, ids=name_of)
+def test_every_distribution_has_the_same_shape(dist: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        assert (dist / name).is_file(), name
+    for name in ("src", "tests"):
+        assert (dist / name).is_dir(), name
+    assert (dist / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert (PACKAGES[dist] / "py.typed").is_file()
+
+
+def test_constraints_name_versions_and_nothing_else() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        requirement = line.partition(" ;")[0]
+        assert line.startswith("#") or requirement.count("==") == 1, line
+        assert "/" not in line, line
+
+
+# --- built ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
+    """A wheel of each distribution, built from its source distribution."""
+    built = {}
+    for dist in DISTS:
+        out = tmp_path_factory.mktemp(dist.name)
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(dist)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (built[dist],) = out.glob("*.whl")
+        assert list(out.glob("*.tar.gz"))
+    return built
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("dist", DISTS, ids=name_of)
+def test_a_wheel_holds_what_it_must_and_no_tests(wheels: Mapping[Path, Path], dist: Path) -> None:
+    with zipfile.ZipFile(wheels[dist]) as wheel:
+        names = wheel.namelist()
+    package = PACKAGES[dist].name
+    assert f"{package}/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert not any("test" in name for name in names)
+    sources = {path.relative_to(dist / "src") for path in PACKAGES[dist].rglob("*.py")}
+    assert {str(path) for path in sources} <= set(names)
+    if dist in PLUGINS:
+        assert f"{package}/mcpd_plugin.json" in names
+
+
+# --- installed ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Environment:
+    """A clean environment with the wheels in it."""
+
+    bin: Path
+    env: dict[str, str]
+
+    def run(self, *command: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [str(self.bin / command[0]), *command[1:]],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=self.env,
+            cwd=self.bin.parent,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clean(wheels: Mapping[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder / "env", with_pip=True)
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MCPD_", "PYTHON", "COVERAGE_"))
+    }
+    env["MCPD_DATA_DIR"] = str(folder / "data")
+    command = [str(folder / "env/bin/python"), "-m", "pip", "install", "--quiet"]
+    command += ["--disable-pip-version-check", "--constraint", str(ROOT / "constraints.txt")]
+    done = subprocess.run(
+        [*command, *map(str, wheels.values())], capture_output=True, text=True, check=False, env=env
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Environment(folder / "env/bin", env)
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(600)
+def test_the_wheels_work_in_a_clean_environment(clean: Environment) -> None:
+    clean.run("python", "-m", "pip", "check")
+    rows = json.loads(clean.run("mcpd", "plugins", "list", "--json"))
+    assert {row["distribution"] for row in rows} == {
+        "mcpd-" + dist.name.replace("_", "-") for dist in PLUGINS
+    }
+    for row in rows:
+        assert row["state"] == "enabled", row
+        assert row["tools"] > 0, row
+        assert row["editable"] is False
+    for row in rows:
+        clean.run("mcpd", "plugins", "check", row["name"])
+    assert clean.run("python", "-m", "mcpd_core", "--version") == clean.run("mcpd", "--version")
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(600)
+def test_a_stdio_session_runs_in_a_clean_environment(clean: Environment) -> None:
+    client = {"name": "test", "version": "1"}
+    messages: list[dict[str, Any]] = [
+        {
+            "id": 1,
+            "method": "initialize",
+            "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client},
+        },
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/list"},
+        {
+            "id": 3,
+            "method": "tools/call",
+            "params": {"name": "hello_greet_all", "arguments": {"names": ["Ada"]}},
+        },
+    ]
+    session = "".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages)
+    out = clean.run("mcpd", "serve", "--standalone", stdin=session)
+    answers = {message["id"]: message["result"] for message in map(json.loads, out.splitlines())}
+    assert answers[1]["serverInfo"]["name"] == "mcpd"
+    offered = {tool["name"] for tool in answers[2]["tools"]}
+    listed = {tool["name"] for tool in json.loads(clean.run("mcpd", "tools", "list", "--json"))}
+    assert offered == listed
+    # A trio tool that calls an asyncio tool.
+    assert answers[3]["structuredContent"] == {"result": ["Hello, Ada!"]}
