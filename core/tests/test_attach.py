@@ -235,14 +235,12 @@ def test_the_daemon_is_started_with_the_settings_in_force_here(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MCPD_CONFIG", raising=False)
-    monkeypatch.delenv("MCPD_DAEMON__LINGER", raising=False)
     command = attach.spawn_command("/d")
     assert command[1:4] == ["-m", "mcpd_core", "serve"]
-    assert command[-4:] == ["--data-dir", "/d", "--linger", "30"]
-    monkeypatch.setenv("MCPD_DAEMON__LINGER", "5")
+    assert command[-3:] == ["--data-dir", "/d", "--linger"]
     (tmp_path / "mcpd.toml").write_text("")
-    expected = ["--linger", "5", "--config", str(tmp_path / "mcpd.toml")]
-    assert attach.spawn_command("/d")[-4:] == expected
+    expected = ["--linger", "--config", str(tmp_path / "mcpd.toml")]
+    assert attach.spawn_command("/d")[-3:] == expected
 
 
 # --- relaying -------------------------------------------------------------------------------------

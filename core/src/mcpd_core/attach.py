@@ -90,8 +90,7 @@ def data_dir(flag: str = "") -> str:
 def spawn_command(directory: str) -> list[str]:
     """Compose the command that ``attach --spawn`` starts a daemon with."""
     command = [sys.executable, "-m", "mcpd_core", "serve", "--transport", "socket"]
-    command += ["--data-dir", directory]
-    command += ["--linger", os.environ.get("MCPD_DAEMON__LINGER") or "30"]
+    command += ["--data-dir", directory, "--linger"]
     # The daemon runs in its data directory, where relative names would mean other files.
     config = os.environ.get("MCPD_CONFIG") or "mcpd.toml"
     if os.path.isfile(config):

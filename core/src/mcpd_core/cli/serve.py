@@ -47,9 +47,8 @@ _log = logging.getLogger("mcpd_core.serve")
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Default: text.")
 @click.option(
     "--linger",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="Leave this long after the last client did, unless work is pending. Default: stay.",
+    is_flag=True,
+    help="Leave [daemon] linger seconds after the last client did, unless work is pending.",
 )
 def serve(
     wanted: tuple[str, ...] | None,
@@ -59,7 +58,7 @@ def serve(
     config: str | None,
     log_level: str | None,
     log_format: str | None,
-    linger: float | None,
+    linger: bool,
 ) -> int:
     """Offer the tools of the enabled plugins to MCP clients.
 
@@ -105,7 +104,8 @@ def serve(
     }
     if standalone:
         return daemon.run_standalone(make_host, **options)
-    return daemon.run_daemon(make_host, linger=linger, **options)
+    patience = settings.daemon.linger if linger else None
+    return daemon.run_daemon(make_host, linger=patience, **options)
 
 
 @click.command(
@@ -147,7 +147,7 @@ def _relay(settings: Settings, directory: Path) -> int:
 
 def _daemon_argv(settings: Settings, directory: Path) -> list[str]:
     argv = [sys.executable, "-m", "mcpd_core", "serve", "--transport", "socket"]
-    argv += ["--data-dir", str(directory), "--linger", f"{settings.daemon.linger:g}"]
+    argv += ["--data-dir", str(directory), "--linger"]
     argv += ["--log-level", settings.serve.log_level, "--log-format", settings.serve.log_format]
     if settings.serve.plugins is not None:
         argv += ["--plugins", ",".join(settings.serve.plugins)]
