@@ -94,11 +94,28 @@ async def test_a_full_queue_answers_busy_with_a_time_to_try_again() -> None:
     waiting = asyncio.ensure_future(permits.acquire("a", "t"))
     await settle()
     with pytest.raises(Busy) as refused:
-        await permits.acquire("b", "t")
+        await permits.acquire("a", "t")
     assert refused.value.retry_after > 0
     assert refused.value.data == {"retry_after": refused.value.retry_after}
     permits.release(held)
     await waiting
+
+
+@pytest.mark.anyio
+async def test_a_client_that_waits_for_nothing_finds_a_place_in_a_queue_others_filled() -> None:
+    permits = admission(total=1, queue=2)
+    held = await permits.acquire("greedy", "t")
+    greedy = [asyncio.ensure_future(permits.acquire("greedy", "t")) for _ in range(2)]
+    await settle()
+    modest = [asyncio.ensure_future(permits.acquire(f"m{n}", "t")) for n in range(2)]
+    await settle()
+    assert permits.stats()["waiting"] == 4
+    with pytest.raises(Busy):
+        await permits.acquire("m2", "t")
+    permits.release(held)
+    for waiting in (greedy[0], *modest, greedy[1]):
+        permits.release(await waiting)
+    assert permits.stats() == {"running": 0, "waiting": 0}
 
 
 @pytest.mark.anyio

@@ -42,7 +42,7 @@ TOOLS = """
     from __future__ import annotations
     import asyncio, threading, time
     import anyio
-    from mcpd_core import Context, ToolError, tool
+    from mcpd_core import CallResult, Context, ToolError, tool
 
     log = []
 
@@ -164,6 +164,41 @@ TOOLS = """
         counter = await ctx.service(name)
         answer = counter.add(1)
         return await answer if hasattr(answer, "__await__") else answer
+
+    @tool
+    async def wait_twice(ctx: Context) -> str:
+        async def fail():
+            await anyio.sleep(0.01)
+            raise ValueError("sibling")
+        async with anyio.create_task_group() as group:
+            group.start_soon(ctx.call, "wait_for", {"gate": "never"})
+            group.start_soon(fail)
+        return "never"
+
+    @tool
+    def wait_from_thread(ctx: Context) -> str:
+        return ctx.call_from_thread("wait_for", {"gate": "never"}).text
+
+    @tool
+    def tidy_from_thread(ctx: Context) -> str:
+        return ctx.call_from_thread("sleep", {"seconds": 60, "tidy": 0.05}).text
+
+    @tool
+    async def grouped() -> None:
+        import sys
+        if sys.version_info < (3, 11):
+            from exceptiongroup import BaseExceptionGroup
+        else:
+            from builtins import BaseExceptionGroup
+        raise BaseExceptionGroup("several", [ValueError("x"), asyncio.CancelledError()])
+
+    @tool
+    async def by_hand(text: str) -> CallResult:
+        return CallResult(text, {"n": float("nan")}, error={"code": "own"})
+
+    @tool
+    async def odd_error() -> None:
+        raise ToolError(OSError("an exception"), data={(1, 2): {3}, "x": "\\udcff"})
 
     @tool(placement="loop")
     def quick() -> int:
@@ -602,6 +637,143 @@ async def test_workers_and_clients_do_not_take_each_others_permits(
         group.cancel_scope.cancel()
 
 
+def permits_of(host: Host) -> list[dict[str, int]]:
+    return [dict(admission.stats()) for admission in host._admission.values()]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("tool", ["wait_twice", "wait_from_thread"])
+async def test_no_permit_is_lost_when_a_nested_call_is_cut_off_in_its_wait(
+    host: Host, tool: str
+) -> None:
+    with anyio.fail_after(20):
+        assert (await call(host, tool, timeout=0.1)).is_error
+        while any(stats["running"] for stats in permits_of(host)):
+            await asyncio.sleep(0.001)
+    assert permits_of(host) == [{"running": 0, "waiting": 0}] * 2
+
+
+@pytest.mark.anyio
+async def test_a_def_tool_ends_only_when_what_it_called_has_cleaned_up(host: Host) -> None:
+    result = await call(host, "tidy_from_thread", timeout=0.1)
+    assert result.error is not None
+    assert result.error["code"] == "deadline_exceeded"
+    assert log_of(host) == ["started", "cleaned"]
+
+
+@pytest.mark.anyio
+async def test_a_cancellation_that_a_tool_hides_in_a_group_is_answered_like_any_failure(
+    host: Host,
+) -> None:
+    result = await call(host, "grouped")
+    assert result.error is not None
+    assert result.error["code"] == "tool_crashed"
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_a_tool_shaped_itself_keeps_its_failure(host: Host) -> None:
+    result = await call(host, "by_hand", {"text": "x"})
+    assert result == CallResult('{"n":null}', {"n": None}, {"code": "own"})
+
+
+@pytest.mark.anyio
+async def test_an_error_may_hold_anything_and_still_reaches_the_client(host: Host) -> None:
+    result = await call(host, "odd_error")
+    assert result.text == "an exception"
+    assert result.error is not None
+    assert result.error["1,2"] == [3]
+    assert result.error["x"] == ""
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_start_of_trio_does_not_spoil_it_for_the_next_call(
+    plugin: Make, start: Start
+) -> None:
+    for steps in range(12):
+        async with start(plugin(f"tools{steps}", TOOLS, runtime="trio")) as host:
+            task = asyncio.ensure_future(call(host, "library"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            result = await call(host, "library")
+            assert result.structured is not None
+            assert result.structured["library"] == "trio"
+
+
+@pytest.mark.anyio
+async def test_an_import_that_takes_longer_than_the_deadline_is_a_refusal(
+    plugin: Make, start: Start
+) -> None:
+    import dataclasses
+
+    row = plugin("slow", TOOLS)
+    say = next(spec for spec in row.tools if spec.name == "say")
+    Path(sys_path_of(row)).with_name("imported_slowly.py").write_text(
+        "import threading\nfrom mcpd_core import tool\ngate = threading.Event()\n"
+        "gate.wait(2)\n@tool\nasync def say(text: str) -> str:\n    return text\n"
+    )
+    slow = dataclasses.replace(say, entry="imported_slowly:say")
+    async with start(dataclasses.replace(row, tools=(slow,))) as host:
+        with pytest.raises(ToolUnavailable, match="has not been loaded in time"):
+            await call(host, "say", {"text": "x"}, timeout=0.05)
+        import sys
+
+        sys.modules["imported_slowly"].gate.set()
+        with anyio.fail_after(10):
+            assert (await call(host, "say", {"text": "x"}, timeout=10)).text == "x"
+
+
+def sys_path_of(row: PluginRow) -> str:
+    import sys
+
+    path = sys.modules[row.entry].__file__
+    assert path is not None
+    return path
+
+
+@pytest.mark.anyio
+async def test_a_name_that_passes_to_another_plugin_runs_that_plugins_code(
+    plugin: Make, start: Start
+) -> None:
+    source = "from mcpd_core import tool\n@tool\nasync def who() -> str:\n    return '{}'\n"
+    rows = [plugin(name, source.format(name)) for name in ("one", "two")]
+    async with start(rows[0]) as host:
+        assert (await call(host, "who")).text == "one"
+        host.revise(Inventory((rows[1],)))
+        assert (await call(host, "who")).text == "two"
+
+
+@pytest.mark.anyio
+async def test_a_def_tool_never_blocks_the_loop_because_a_manifest_forgot_its_placement(
+    plugin: Make, start: Start
+) -> None:
+    import dataclasses
+
+    row = plugin("tools", TOOLS)
+    thread = next(spec for spec in row.tools if spec.name == "thread")
+    forgotten = dataclasses.replace(thread, placement="loop")
+    async with start(dataclasses.replace(row, tools=(forgotten,))) as host:
+        result = await call(host, "thread")
+        assert result.structured is not None
+        assert result.structured["thread"] != threading.get_ident()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("entry", ["os:environ", "os:sep", "math:pi", "os:system"])
+async def test_an_entry_that_is_no_tool_is_refused_without_being_shown(
+    plugin: Make, start: Start, entry: str
+) -> None:
+    import dataclasses
+
+    row = plugin("tools", TOOLS)
+    wrong = dataclasses.replace(row.tools[0], entry=entry)
+    async with start(dataclasses.replace(row, tools=(wrong,))) as host:
+        with pytest.raises(ToolUnavailable) as refused:
+            await call(host, wrong.name)
+        assert os.environ["PATH"] not in str(refused.value)
+
+
 # --- services -------------------------------------------------------------------------------------
 
 SERVICE = """
@@ -635,6 +807,24 @@ SERVICE = """
         raise OSError("no such disk")
         yield
 
+    @asynccontextmanager
+    async def open_leaving(host):
+        raise SystemExit("bad configuration")
+        yield
+
+    @asynccontextmanager
+    async def open_hanging(host):
+        events.append("hanging")
+        await anyio.sleep(3600)
+        yield
+
+    @asynccontextmanager
+    async def open_at_second(host):
+        events.append("try")
+        if events.count("try") < 2:
+            raise OSError("not yet")
+        yield Counter(host)
+
     @hookimpl
     def mcpd_services():
         here = __name__
@@ -642,6 +832,9 @@ SERVICE = """
             Service("counter", f"{here}:open_counter", "RUNTIME", start="serve"),
             Service("broken", f"{here}:open_broken", "RUNTIME", start="serve"),
             Service("lost", f"{here}:nowhere", "RUNTIME"),
+            Service("leaving", f"{here}:open_leaving", "RUNTIME"),
+            Service("hanging", f"{here}:open_hanging", "RUNTIME"),
+            Service("second", f"{here}:open_at_second", "RUNTIME"),
         ]
 """
 
@@ -683,6 +876,34 @@ async def test_a_service_that_cannot_start_says_so_and_disturbs_no_other(
             assert result.error is not None
             assert result.error["code"] == "service_unavailable"
             assert name in result.text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("owner", ["asyncio", "trio"])
+async def test_a_service_that_exits_or_hangs_in_its_start_takes_nothing_with_it(
+    plugin: Make, start: Start, owner: str
+) -> None:
+    service = plugin("service", SERVICE.replace("RUNTIME", owner), hooks=("mcpd_services",))
+    with anyio.fail_after(20):
+        async with start(service, plugin("tools", TOOLS)) as host:
+            result = await call(host, "count", {"name": "leaving"})
+            assert result.error is not None
+            assert result.error["code"] == "service_unavailable"
+            assert not host.health()["leaving"].ok
+            result = await call(host, "count", {"name": "hanging"}, timeout=0.1)
+            assert result.is_error
+            assert host.pending() == ["hanging is starting"]
+            assert (await call(host, "say", {"text": "alive"})).text == "alive"
+
+
+@pytest.mark.anyio
+async def test_a_start_that_failed_is_tried_again_when_the_service_is_asked_for(
+    plugin: Make, start: Start
+) -> None:
+    service = plugin("service", SERVICE.replace("RUNTIME", "trio"), hooks=("mcpd_services",))
+    async with start(service, plugin("tools", TOOLS)) as host:
+        assert (await call(host, "count", {"name": "second"})).is_error
+        assert (await call(host, "count", {"name": "second"})).structured == {"result": 1}
 
 
 WORKER = """

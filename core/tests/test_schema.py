@@ -8,10 +8,18 @@ from types import ModuleType
 from typing import Annotated, Any, Optional
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from typing_extensions import TypedDict
 
-from mcpd_core import Annotations, Context, InvalidArguments, InvalidOutput, PluginLoadError, tool
+from mcpd_core import (
+    Annotations,
+    Context,
+    InvalidArguments,
+    InvalidOutput,
+    PluginLoadError,
+    ToolUnavailable,
+    tool,
+)
 from mcpd_core.schema import ToolFunction, describe, tools_of
 from mcpd_core.spec import CallResult
 
@@ -174,7 +182,7 @@ def test_an_unannotated_answer_is_carried_as_json() -> None:
     assert bound(loose).answer({"a": (1, 2)}) == CallResult('{"a":[1,2]}', {"a": [1, 2]})
     assert bound(loose).answer([1]) == CallResult("[1]")
     ready = CallResult("as it is")
-    assert bound(loose).answer(ready) is ready
+    assert bound(loose).answer(ready) == ready
 
 
 def test_an_answer_that_breaks_its_own_contract_is_an_error() -> None:
@@ -213,6 +221,23 @@ def test_one_tool_may_differ_from_its_plugins_runtime() -> None:
 def variadic(*names: str) -> None: ...
 
 
+def endless() -> Any:
+    yield 1
+
+
+async def trickle() -> Any:
+    yield 1
+
+
+def two_contexts(a: Context, b: Context) -> None: ...
+
+
+def aliased(x: Annotated[int, Field(alias="y")] = 1) -> None: ...
+
+
+def infinite(x: float = float("inf")) -> None: ...
+
+
 def unresolvable(x: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
@@ -229,6 +254,11 @@ def default_in_field(x: int = Field(3)) -> None: ...
         (unresolvable, "Missing"),
         (unserialisable, "class 'module'"),
         (default_in_field, "write Annotated"),
+        (endless, "is a generator"),
+        (trickle, "is a generator"),
+        (two_contexts, "both annotated Context"),
+        (aliased, "has an alias"),
+        (infinite, "no number for the default"),
     ],
 )
 def test_a_function_that_cannot_be_a_tool_is_refused_with_the_reason(
@@ -238,17 +268,65 @@ def test_a_function_that_cannot_be_a_tool_is_refused_with_the_reason(
         bound(tool(function))
 
 
+@pytest.mark.parametrize("thing", [print, object(), Point, "text", lambda self: None])
+def test_what_is_not_a_marked_function_is_no_tool(thing: Any) -> None:
+    with pytest.raises(PluginLoadError, match="A tool is a function|is not a tool"):
+        bound(thing)
+
+
+def test_a_default_that_is_a_set_is_shown_in_one_order() -> None:
+    @tool
+    def pick(of: set[str] = {"b", "a", "c"}) -> None: ...  # noqa: B006 - never changed
+
+    assert bound(pick).spec.input_schema["properties"]["of"]["default"] == ["a", "b", "c"]
+
+
+def test_a_validator_that_crashes_makes_the_tool_unavailable() -> None:
+    def crash(value: int) -> int:
+        raise ZeroDivisionError
+
+    @tool
+    def fragile(x: int) -> None: ...
+
+    fragile.__annotations__["x"] = Annotated[int, AfterValidator(crash)]
+    with pytest.raises(ToolUnavailable, match="ZeroDivisionError"):
+        bound(fragile).validate({"x": 1})
+
+
+def test_an_answer_has_the_names_of_its_own_schema() -> None:
+    class User(BaseModel):
+        user_id: int = Field(serialization_alias="userId")
+
+    @tool
+    def user() -> Any: ...
+
+    user.__annotations__["return"] = User
+    function = bound(user)
+    assert function.spec.output_schema is not None
+    assert list(function.spec.output_schema["properties"]) == ["userId"]
+    assert function.answer(User(user_id=1)).structured == {"userId": 1}
+
+
+def test_numbers_that_json_lacks_are_null_in_text_and_data() -> None:
+    @tool
+    def limits() -> dict[str, float]:
+        return {}
+
+    result = bound(limits).answer({"a": float("nan"), "b": float("inf"), "c": 1.5})
+    assert result == CallResult('{"a":null,"b":null,"c":1.5}', {"a": None, "b": None, "c": 1.5})
+
+
+def test_a_shaped_answer_is_checked() -> None:
+    with pytest.raises(InvalidOutput):
+        bound(move).answer(CallResult(b"bytes"))  # type: ignore[arg-type]
+
+
 def test_an_async_function_cannot_be_placed_in_a_thread() -> None:
     @tool(placement="thread")
     async def lost() -> None: ...
 
     with pytest.raises(PluginLoadError, match="placed in a thread"):
         bound(lost)
-
-
-def test_an_unmarked_function_is_no_tool() -> None:
-    with pytest.raises(PluginLoadError, match="is not a tool"):
-        bound(lambda: None)
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "x" * 65, "naïve"])

@@ -28,9 +28,10 @@ class McpdError(Exception):
     def __init__(
         self, message: str, *, hint: str = "", data: Mapping[str, Any] | None = None
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # A tool may well write ToolError(error) with an exception as its message.
+        self.message = str(message)
+        self.hint = str(hint)
+        super().__init__(self.message)
         self.data: dict[str, Any] = dict(data or {})
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ class Limits:
     :ivar total: running at once.
     :ivar per_client: running at once for one client.
     :ivar per_tool: running at once of one tool.
-    :ivar queue: waiting, of all clients together.
+    :ivar queue: waiting, of all clients together; as many again for clients that have none waiting.
     """
 
     total: int
@@ -76,7 +76,9 @@ class Admission:
         if self._fits(permit):
             self.take(permit)
             return permit
-        if self._waiting >= self.limits.queue:
+        # A client that waits for nothing yet finds a place even when others fill the queue.
+        places = self.limits.queue * (1 if client in self._queues else 2)
+        if self._waiting >= places:
             raise Busy(
                 f"The server is busy: {self._running} calls run and {self._waiting} wait.",
                 retry_after=self._retry_after(),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
+import math
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -20,9 +22,11 @@ from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import NotRequired, TypedDict, get_type_hints
 
 from .context import Context
-from .errors import InvalidArguments, InvalidOutput, PluginLoadError
+from .errors import InvalidArguments, InvalidOutput, PluginLoadError, ToolUnavailable
 from .marks import ToolMark, mark_of
 from .spec import CallResult, Placement, RuntimeName, ToolSpec
+
+_log = logging.getLogger(__name__)
 
 _TEXT_ONLY = (str, None, type(None), Any, inspect.Signature.empty)
 
@@ -57,11 +61,24 @@ class ToolFunction:
     """
 
     def __init__(self, function: Callable[..., Any], *, plugin: str, runtime: RuntimeName) -> None:
+        if not inspect.isfunction(function):
+            # Not shown: it may be anything at all, the environment with its secrets included.
+            raise PluginLoadError(
+                plugin,
+                f"A tool is a function, and this is a {type(function).__name__}.",
+                hint="Name a function with the @tool mark.",
+            )
         mark = mark_of(function)
-        where = f"{function.__module__}:{getattr(function, '__qualname__', function)}"
+        where = f"{function.__module__}:{function.__qualname__}"
         if mark is None:
             raise PluginLoadError(
                 plugin, f"{where} is not a tool.", hint="Mark the function with @tool."
+            )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise PluginLoadError(
+                plugin,
+                f"{where} is a generator, which cannot be a tool.",
+                hint="Return a list, and report what is done meanwhile with ctx.progress.",
             )
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
@@ -75,10 +92,10 @@ class ToolFunction:
             )
             input_schema = _input_schema(self._arguments, defaults)
             output_schema = None if self._answer is None else _output_schema(self._answer)
-        except (TypeError, NameError, ValueError, pydantic.errors.PydanticUserError) as error:
+        except Exception as error:  # the boundary: annotations are code of the plugin
             raise PluginLoadError(
                 plugin,
-                f"{where} cannot be a tool: {str(error).splitlines()[0]}",
+                f"{where} cannot be a tool: {(str(error) or type(error).__name__).splitlines()[0]}",
                 hint="Every parameter needs a type that JSON can carry.",
             ) from error
         self._names = tuple(fields)
@@ -110,6 +127,13 @@ class ToolFunction:
             checked: dict[str, Any] = self._arguments.validate_python(dict(arguments))
         except pydantic.ValidationError as error:
             raise self._refusal(error) from None
+        except Exception as error:  # the boundary: validators are code of the plugin
+            _log.exception("A validator of the tool %s raised.", self.spec.name)
+            raise ToolUnavailable(
+                f"The arguments of the tool {self.spec.name!r} cannot be checked: one of its "
+                f"validators failed ({type(error).__name__}).",
+                hint="This is a defect of the tool; report it to its plugin.",
+            ) from error
         return checked
 
     def _refusal(self, error: pydantic.ValidationError) -> InvalidArguments:
@@ -140,20 +164,22 @@ class ToolFunction:
 
         :raises InvalidOutput: when it does not fit the declared output, or JSON cannot carry it.
         """
-        if isinstance(value, CallResult):
-            return value
         try:
+            if isinstance(value, CallResult):
+                return _as_json(value)
             if self._answer is not None:
                 data = {"result": value} if self._wrapped else value
                 # Validated first: pydantic's serialiser alone lets missing fields pass.
                 checked = self._answer.validate_python(data)
-                structured = self._answer.dump_python(checked, mode="json")
-                return CallResult(to_json(structured), structured)
+                structured = self._answer.dump_python(checked, mode="json", by_alias=True)
+                return _structured(structured)
             if value is None:
                 return CallResult("")
             if isinstance(value, str):
                 return CallResult(value)
             plain = pydantic_core.to_jsonable_python(value)
+            if isinstance(plain, dict):
+                return _structured(plain)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             path = ".".join(str(part) for part in first["loc"])
@@ -170,12 +196,28 @@ class ToolFunction:
                 hint="This is a defect of the tool; report it to its plugin.",
                 retryable=False,
             ) from error
-        return CallResult(to_json(plain), plain if isinstance(plain, dict) else None)
+        return CallResult(to_json(plain))
 
 
 def to_json(value: Any) -> str:
     """Return JSON data as compact text."""
-    return pydantic_core.to_json(value).decode()
+    return pydantic_core.to_json(value, inf_nan_mode="null").decode()
+
+
+def _as_json(result: CallResult) -> CallResult:
+    """Check an answer that a tool has shaped itself."""
+    if not isinstance(result.text, str):
+        raise ValueError("text is not text")
+    if result.structured is None:
+        return result
+    # The text is what clients without structured data see, so it has to say the same.
+    return _structured(pydantic_core.to_jsonable_python(result.structured), result.error)
+
+
+def _structured(data: Any, error: Mapping[str, Any] | None = None) -> CallResult:
+    text = to_json(data)
+    # JSON has no NaN and no infinity; where the text says null instead, the data does too.
+    return CallResult(text, pydantic_core.from_json(text) if "null" in text else data, error)
 
 
 def _parameters(
@@ -190,6 +232,8 @@ def _parameters(
             raise TypeError(f"parameter {name!r} cannot be passed by name")
         hint = hints.get(name, Any)
         if hint is Context:
+            if context_parameter is not None:
+                raise TypeError(f"{context_parameter!r} and {name!r} are both annotated Context")
             context_parameter = name
         elif parameter.default is parameter.empty:
             fields[name] = hint
@@ -243,9 +287,23 @@ def _input_schema(
     schema = adapter.json_schema(mode="validation", schema_generator=_PlainSchema)
     schema.pop("title", None)
     for name, default in defaults.items():
-        schema["properties"][name]["default"] = pydantic_core.to_jsonable_python(default)
+        if isinstance(default, (set, frozenset)):
+            # In an order that does not change from one run to the next.
+            default = sorted(default, key=repr)
+        shown = pydantic_core.to_jsonable_python(default, by_alias=True)
+        if isinstance(shown, float) and not math.isfinite(shown):
+            raise ValueError(f"JSON has no number for the default {shown} of {name!r}")
+        _property_of(schema, name)["default"] = shown
     schema.setdefault("properties", {})
     return schema
+
+
+def _property_of(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    properties: dict[str, Any] = schema["properties"]
+    if name not in properties:
+        raise TypeError(f"parameter {name!r} has an alias; give the parameter that name instead")
+    found: dict[str, Any] = properties[name]
+    return found
 
 
 def _output_schema(adapter: pydantic.TypeAdapter[Any]) -> dict[str, Any]:

@@ -24,11 +24,13 @@ Target = Literal["asyncio", "trio", "any", "thread"]
 class Bound:
     """A tool whose code is loaded.
 
-    :ivar spec: the contract, with runtime and placement as they were selected.
+    :ivar declared: the contract as its plugin states it.
+    :ivar spec: the same with runtime and placement as they were selected.
     :ivar function: the code, its argument check and the shape of its answer.
     :ivar target: where it runs.
     """
 
+    declared: ToolSpec
     spec: ToolSpec
     function: ToolFunction
     target: Target
@@ -44,7 +46,9 @@ class Binder:
 
     def get(self, spec: ToolSpec) -> Bound | None:
         """Return a tool that is bound already."""
-        return self._bound.get(spec.name)
+        bound = self._bound.get(spec.name)
+        # Another plugin may offer the name by now.
+        return bound if bound is not None and bound.declared is spec else None
 
     async def bind(self, spec: ToolSpec) -> Bound:
         """Import a tool's code, check it against its contract and choose where it runs.
@@ -68,20 +72,23 @@ class Binder:
                 spec.name,
             )
         selected = self._hooks.select_runtime(spec, ("asyncio", "trio", "thread")) or spec
-        bound = Bound(selected, function, _target(selected, function.is_async))
+        bound = Bound(spec, selected, function, _target(selected, function))
         self._bound[spec.name] = bound
         return bound
 
 
-def _target(spec: ToolSpec, is_async: bool) -> Target:
+def _target(spec: ToolSpec, function: ToolFunction) -> Target:
     if spec.placement == "process":
         raise ToolUnavailable(
             f"The tool {spec.name!r} asks to run in a process of its own, which this version "
             f"of mcpd cannot do.",
             hint='Let its plugin declare placement="thread" or "loop".',
         )
+    if not function.is_async and function.spec.placement == "thread":
+        # Whatever the manifest says: only the code's own word puts a `def` on the loop.
+        return "thread"
     if spec.placement == "thread":
-        if is_async:
+        if function.is_async:
             raise ToolUnavailable(
                 f"The tool {spec.name!r} is an `async def`, which cannot run in a thread.",
                 hint='Let its plugin declare placement="loop".',

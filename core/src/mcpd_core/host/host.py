@@ -31,7 +31,7 @@ from ..services import Health
 from ..spec import Call, CallResult, Principal, Progress, ToolSpec
 from .binding import Binder, Bound
 from .flight import Flights, closed
-from .lanes import Lanes
+from .lanes import Lanes, before
 from .plugins import enlist
 from .policy import authorise, may_call
 from .scope import Library, Scope, Share
@@ -94,8 +94,10 @@ class Host:
     async def __aexit__(self, *exc_info: object) -> None:
         self.stop_accepting()
         await self.drain(0.0)
-        await self._services.aclose()
-        await self.lanes.aclose()
+        try:
+            await self._services.aclose()
+        finally:
+            await self.lanes.aclose()
 
     async def start_services(self) -> None:
         """Start the services that start with the server; a failure is logged."""
@@ -128,7 +130,7 @@ class Host:
     # --- calls --------------------------------------------------------------------------------
 
     def tools_for(self, principal: Principal) -> tuple[ToolSpec, ...]:
-        """Return the tools that a principal may call, by name."""
+        """Return the tools that a principal may call and is told of, by name."""
         return tuple(spec for spec in self.catalog.specs if may_call(principal, spec))
 
     async def call(
@@ -205,7 +207,8 @@ class Host:
         # A thread's nested call has been brought to the loop by `submit`.
         library: Library = "asyncio" if parent.library == "thread" else parent.library
         if parent.share.held:
-            return await self._perform(call, library, parent.share)
+            with parent.share.works(parent):
+                return await self._perform(call, library, parent.share)
         return await self._admitted(call, library)
 
     async def check(
@@ -216,9 +219,14 @@ class Host:
         :raises CallRefused: when the call would be refused, `Busy` apart.
         """
         spec = self._look_up(name, principal)
-        bound = self._binder.get(spec) or await self._binder.bind(spec)
+        bound = self._binder.get(spec) or await self._bind(spec, None)
         bound.function.validate(arguments)
         return spec
+
+    async def _bind(self, spec: ToolSpec, deadline: float | None) -> Bound:
+        binding = asyncio.ensure_future(self._binder.bind(spec))
+        problem = f"The code of the tool {spec.name!r} has not been loaded in time."
+        return await before(deadline, binding, problem)
 
     def _look_up(self, name: str, principal: Principal) -> ToolSpec:
         spec = self.catalog.get(name)
@@ -237,16 +245,19 @@ class Host:
             library,
             partial(admission.acquire, call.client, call.spec.name, deadline=call.deadline),
         )
+        share = Share(admission, permit)
         try:
-            return await self._perform(call, library, Share(admission, permit))
+            with share.works(None):
+                return await self._perform(call, library, share)
         finally:
-            admission.release(permit)
+            share.close()
 
     async def _perform(self, call: Call, library: Library, share: Share) -> CallResult:
         """Bind, validate, run, shape and observe one call, in the library of its caller."""
         bound = self._binder.get(call.spec)
         if bound is None:
-            bound = await self.lanes.from_library(library, partial(self._binder.bind, call.spec))
+            bind = partial(self._bind, call.spec, call.deadline)
+            bound = await self.lanes.from_library(library, bind)
         arguments = bound.function.validate(call.arguments)
         target = library if bound.target == "any" else bound.target
         scope = Scope(self, call, target, share)
@@ -265,6 +276,8 @@ class Host:
             raise
         finally:
             self._hooks.after_call(call, Outcome(result, error, time.perf_counter() - started))
+            # The error's traceback holds this frame, and with it the arguments.
+            error = None
 
     async def _result(
         self, bound: Bound, scope: Scope, arguments: dict[str, Any], library: Library
@@ -288,7 +301,7 @@ class Host:
         except McpdError as error:
             return failure(error)
         except BaseException as error:
-            if _is_cancellation(error):
+            if _is_cancellation(error, library):
                 raise
             _log.exception(
                 "The tool %s of the plugin %s raised, in the call %s.",
@@ -324,11 +337,15 @@ class Host:
         self.catalog = Catalog(inventory.specs())
 
 
-def _is_cancellation(error: BaseException) -> bool:
-    """Whether an exception is, or among others holds, the cancellation of the current library."""
+def _is_cancellation(error: BaseException, library: Library) -> bool:
+    """Whether an exception is the cancellation of the caller, which runs in ``library``.
+
+    trio delivers it inside a group when other tasks of a nursery raised meanwhile. In asyncio it
+    is never in a group, and one that a tool has put there is the tool's own affair.
+    """
     cancelled = anyio.get_cancelled_exc_class()
     # Exception groups are built in from Python 3.11 on, and backported before.
     subgroup = getattr(error, "subgroup", None)
-    return isinstance(error, cancelled) or (
-        subgroup is not None and subgroup(cancelled) is not None
-    )
+    if library == "trio" and subgroup is not None:
+        return subgroup(cancelled) is not None
+    return isinstance(error, cancelled)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from ..errors import ToolUnavailable
 from ..importer import Importer
-from ..runtimes import AsyncioRuntime, Runtime, ThreadRuntime, TrioRuntime
+from ..runtimes import AsyncioRuntime, Outcome, Runtime, ThreadRuntime, TrioRuntime, capture
 from .binding import Bound
 from .scope import Library, Scope
 
@@ -31,20 +33,25 @@ class Lanes:
         self._asyncio = AsyncioRuntime()
         self._threads = ThreadRuntime(threads, patience)
         self.trio = TrioRuntime()
-        self._trio_starting = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
 
-    async def runtime(self, name: str) -> Runtime:
+    async def runtime(self, name: str, *, deadline: float | None = None) -> Runtime:
         """Return a runtime, started if need be; awaited on the host's loop.
 
-        :raises McpdError: when it cannot be started.
+        :param deadline: `time.monotonic` time until which to wait for its start.
+        :raises McpdError: when it cannot be started, or not in time.
         """
         if name != "trio":
             return self._asyncio
-        async with self._trio_starting:
-            if not self.trio.running:
-                await asyncio.wrap_future(self._importer.load("trio"))
-                await self.trio.start()
+        if not self.trio.running:
+            if self._starting is None or self._starting.done():
+                self._starting = self._loop.create_task(self._start_trio())
+            await before(deadline, self._starting, "The trio runtime has not started in time.")
         return self.trio
+
+    async def _start_trio(self) -> None:
+        await asyncio.wrap_future(self._importer.load("trio"))
+        await self.trio.start()
 
     async def run_tool(
         self, bound: Bound, scope: Scope, arguments: dict[str, Any], library: Library
@@ -71,7 +78,7 @@ class Lanes:
     async def _run_in(
         self, name: str, function: Callable[[], Awaitable[T]], deadline: float | None
     ) -> T:
-        runtime = await self.runtime(name)
+        runtime = await self.runtime(name, deadline=deadline)
         return await runtime.run(function, deadline=deadline)
 
     async def from_library(self, library: Library, function: Callable[[], Awaitable[T]]) -> T:
@@ -81,10 +88,29 @@ class Lanes:
         return await function()
 
     def submit(
-        self, function: Callable[[], Coroutine[Any, Any, T]]
-    ) -> concurrent.futures.Future[T]:
-        """Run a function on the host's loop, coming from a worker thread."""
-        return asyncio.run_coroutine_threadsafe(function(), self._loop)
+        self,
+        function: Callable[[], Coroutine[Any, Any, T]],
+        on_start: Callable[[asyncio.Task[Outcome[T]]], None],
+    ) -> concurrent.futures.Future[Outcome[T]]:
+        """Run a function in a task on the host's loop, coming from a worker thread.
+
+        :param on_start: is given the task, on the host's thread; it may cancel it.
+        :returns: a future that is done when the task has ended, clean-up included. It cannot be
+            cancelled itself: that would let the thread run on before the clean-up.
+        """
+        future: concurrent.futures.Future[Outcome[T]] = concurrent.futures.Future()
+        future.set_running_or_notify_cancel()
+
+        def finish(task: asyncio.Task[Outcome[T]]) -> None:
+            future.set_result(Outcome(cancelled=True) if task.cancelled() else task.result())
+
+        def start() -> None:
+            task = self._loop.create_task(capture(function))
+            task.add_done_callback(finish)
+            on_start(task)
+
+        self._loop.call_soon_threadsafe(start)
+        return future
 
     def on_loop(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function on the host's thread: now when this is it, else soon."""
@@ -97,6 +123,19 @@ class Lanes:
         """Close the runtimes."""
         await self.trio.aclose()
         await self._threads.aclose()
+
+
+async def before(deadline: float | None, work: asyncio.Future[T], problem: str) -> T:
+    """Wait for something that goes on without us, until a deadline.
+
+    :param deadline: `time.monotonic` time.
+    :raises ToolUnavailable: with ``problem`` when the deadline passed.
+    """
+    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+    await asyncio.wait([work], timeout=timeout)
+    if not work.done():
+        raise ToolUnavailable(problem, hint="Try again: the work that was waited for goes on.")
+    return work.result()
 
 
 async def _as_async(function: Callable[[], T]) -> T:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import CallCancelled, McpdError
 from ..executor import Admission, Permit
 from ..spec import Call, CallResult, Progress, ToolSpec
+from .shaping import one_line
 
 if TYPE_CHECKING:
     from .host import Host
@@ -24,28 +25,66 @@ _log = logging.getLogger("mcpd.tool")
 
 
 class Share:
-    """The permit of a top-level call, shared with the calls nested in it."""
+    """The permit of a top-level call, shared with the calls nested in it.
+
+    It is given back for as long as each of the calls that nobody below them works for is in
+    `waiting`, and for good when the top-level call has ended.
+    """
 
     def __init__(self, admission: Admission, permit: Permit) -> None:
-        self.admission = admission
-        self.permit = permit
+        self._admission = admission
+        self._permit = permit
+        self._working = 0
         self._waiting = 0
+        self._closed = False
 
     @property
     def held(self) -> bool:
         """Whether the permit is in use, so that a nested call may run under it."""
-        return self.permit.held
+        return self._permit.held
+
+    @contextmanager
+    def works(self, parent: Scope | None) -> Iterator[None]:
+        """Count a call as working; its parent does not count while it waits for it.
+
+        :param parent: the call that this one is nested in, if it runs under the same permit.
+        """
+        self._working += 1
+        if parent is not None:
+            parent.nested += 1
+            self._working -= parent.nested == 1
+        try:
+            yield
+        finally:
+            if parent is not None:
+                parent.nested -= 1
+                self._working += parent.nested == 0
+            self._working -= 1
+            self._settle()
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
         self._waiting += 1
-        self.admission.release(self.permit)
+        self._settle()
         try:
             yield
         finally:
             self._waiting -= 1
-            if not self._waiting:
-                self.admission.take(self.permit)
+            self._settle()
+
+    def close(self) -> None:
+        """Give the permit back for good: what a tool has left running may still call `waiting`."""
+        self._closed = True
+        self._admission.release(self._permit)
+
+    def _settle(self) -> None:
+        if self._closed:
+            return
+        if self._working > self._waiting:
+            if not self._permit.held:
+                self._admission.take(self._permit)
+        elif self._waiting:
+            self._admission.release(self._permit)
 
 
 class Scope:
@@ -56,8 +95,10 @@ class Scope:
         self.library = library
         self.share = share
         self._host = host
+        #: How many calls of the same permit are nested in this one at the moment.
+        self.nested = 0
         self._cancelled = threading.Event()
-        self._nested: set[concurrent.futures.Future[CallResult]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def cancelled(self) -> bool:
@@ -66,8 +107,8 @@ class Scope:
     def cancel(self) -> None:
         """Tell a ``def`` tool to stop, and cancel the calls it waits for."""
         self._cancelled.set()
-        for future in list(self._nested):
-            future.cancel()
+        for task in list(self._tasks):
+            task.cancel()
 
     def check_cancelled(self) -> None:
         if self.cancelled:
@@ -78,6 +119,7 @@ class Scope:
             self._host.lanes.on_loop(self.call.on_progress, progress)
 
     def log(self, level: str, message: str) -> None:
+        message = one_line(message)
         number = logging.getLevelName(level.upper())
         _log.log(
             number if isinstance(number, int) else logging.INFO,
@@ -114,14 +156,19 @@ class Scope:
                 hint="Write `await ctx.call(...)`.",
             )
         self.check_cancelled()
-        future = self._host.lanes.submit(partial(self._host.call_nested, self, tool, arguments))
-        self._nested.add(future)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise CallCancelled(f"The call of {self.call.spec.name!r} was cancelled.") from None
-        finally:
-            self._nested.discard(future)
+        call = partial(self._host.call_nested, self, tool, arguments)
+        # No deadline: the nested call has that of this one.
+        outcome = self._host.lanes.submit(call, self._own).result()
+        if outcome.cancelled:
+            raise CallCancelled(f"The call of {self.call.spec.name!r} was cancelled.")
+        result: CallResult = outcome.unwrap()
+        return result
+
+    def _own(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self.cancelled:
+            task.cancel()
 
     def _refuse_in_thread(self, method: str) -> None:
         if self.library == "thread":

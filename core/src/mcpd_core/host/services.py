@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+#: Seconds after which a call no longer waits for a service to start.
+START_LIMIT = 30.0
+
 
 class Services:
     """Starts, hands out and stops services. Used on the host's loop."""
@@ -46,12 +49,19 @@ class Services:
 
     async def start_all(self) -> None:
         """Start the services that start with the server; a failure is logged."""
-        for name, (service, plugin) in self._declared.items():
-            if service.start == "serve":
-                try:
-                    await self.get(name)
-                except ServiceUnavailable as error:
-                    _log.error("Plugin %s: %s", plugin, error)
+        starting = {
+            name: asyncio.ensure_future(self.get(name))
+            for name, (service, _) in self._declared.items()
+            if service.start == "serve"
+        }
+        try:
+            # Side by side: one that takes long must not keep the others from starting.
+            await asyncio.gather(*starting.values(), return_exceptions=True)
+        finally:
+            for name, start in starting.items():
+                start.cancel()
+                if start.done() and not start.cancelled() and (error := start.exception()):
+                    _log.error("Plugin %s: %s", self._declared[name][1], error)
 
     async def get(self, name: str) -> _Running:
         """Return a running service, started if need be.
@@ -59,10 +69,16 @@ class Services:
         :raises ServiceUnavailable: when nobody declares it, it failed, or the host is closing.
         """
         running = self._running.get(name)
-        if running is None:
+        if running is None or running.failed_to_start:
+            # What was missing may be there by now.
             running = self._start(name)
-        # Shielded: another caller may wait for the same start.
-        await asyncio.shield(running.started)
+        # Not awaited itself: another caller may wait for the same start.
+        await asyncio.wait([running.started], timeout=START_LIMIT)
+        if not running.started.done():
+            raise ServiceUnavailable(
+                f"The service {name!r} has not started in {START_LIMIT:g} s.",
+                hint="Try again later; it may be waiting for itself.",
+            )
         if running.problem:
             raise ServiceUnavailable(running.problem, hint="The server's log has the details.")
         return running
@@ -87,7 +103,10 @@ class Services:
     async def aclose(self) -> None:
         """Stop every service in the reverse order of its start, waiting for each."""
         for running in reversed(list(self._running.values())):
-            await running.stop()
+            try:
+                await running.stop()
+            except Exception:  # noqa: BLE001 - the boundary of a plugin's code
+                _log.exception("The service %s could not be stopped.", running.service.name)
 
 
 class _Running:
@@ -96,6 +115,7 @@ class _Running:
     def __init__(self, service: Service, plugin: str, host: Host) -> None:
         self.service = service
         self.problem = ""
+        self.was_started = False
         self.object: Any = None
         self.runtime: Runtime | None = None
         self._plugin = plugin
@@ -106,6 +126,10 @@ class _Running:
             self._run(), name=f"service {service.name}"
         )
 
+    @property
+    def failed_to_start(self) -> bool:
+        return self.started.done() and not self.was_started
+
     async def _run(self) -> None:
         name = self.service.name
         try:
@@ -114,23 +138,26 @@ class _Running:
             self._stop = self.runtime.gate()
             view = HostView(self._host, self.service, self._plugin)
             await self.runtime.run(partial(self._own, factory, view, self._stop))
-            if self.started.done():
-                self.problem = f"The service {name!r} has been stopped."
+            self.problem = f"The service {name!r} has been stopped."
+        except asyncio.CancelledError:
+            self.problem = f"The service {name!r} was stopped while it started."
         except McpdError as error:
-            self.problem = f"The service {name!r} cannot be started: {error}"
+            self.problem = f"The service {name!r} {self._verb()}: {error}"
             _log.error("%s", self.problem)
-        except Exception as error:  # noqa: BLE001 - the boundary of a plugin's code
-            verb = "failed" if self.started.done() else "cannot be started"
-            self.problem = f"The service {name!r} {verb}: {type(error).__name__}."
-            _log.exception("The service %s of the plugin %s %s.", name, self._plugin, verb)
+        except BaseException as error:  # noqa: BLE001 - the boundary: sys.exit included
+            self.problem = f"The service {name!r} {self._verb()}: {type(error).__name__}."
+            _log.exception("The service %s of the plugin %s %s.", name, self._plugin, self._verb())
         finally:
             self.object = None
             if not self.started.done():
-                self.problem = self.problem or f"The service {name!r} ended while it started."
                 self.started.set_result(None)
+
+    def _verb(self) -> str:
+        return "failed" if self.was_started else "cannot be started"
 
     async def _own(self, factory: Callable[[Any], Any], view: HostView, stop: Gate) -> None:
         async with factory(view) as self.object:
+            self.was_started = True
             self.started.set_result(None)
             await stop.wait()
 
@@ -147,11 +174,11 @@ class _Running:
         return answer if isinstance(answer, Health) else Health(False, "health() is malformed.")
 
     async def stop(self) -> None:
-        if not self.started.done():
-            await asyncio.shield(self.started)
-        if self._stop is not None:
+        if self.started.done() and self._stop is not None:
             self._stop.open()
-        await asyncio.shield(self._task)
+        else:
+            self._task.cancel()
+        await asyncio.wait([self._task])
 
 
 class HostView:

@@ -6,24 +6,30 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pydantic_core
+
 from ..errors import InvalidOutput, McpdError
+from ..schema import to_json
 from ..spec import CallResult
 
 #: C0 and C1 control characters except tab, line feed and carriage return: terminal escapes, mostly.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+#: Lone surrogates, which UTF-8 cannot carry, go with them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 #: The same as JSON text has them: C0 is escaped there, DEL and C1 stand as they are.
 _CONTROL_IN_JSON = re.compile(r"\\u00[01]|\\[bf]|[\x7f-\x9f]")
+
+#: Characters of a failure's message that reach the client.
+_LONGEST_MESSAGE = 10_000
 
 
 def shaped(result: CallResult, *, tool: str, limit: int) -> CallResult:
     """Return an answer fit to be sent.
 
-    :param limit: bytes of text.
+    :param limit: bytes of text, and of structured data as JSON.
     :raises InvalidOutput: when the answer is larger than the limit.
     """
     text, structured = result.text, result.structured
-    size = len(text) if len(text) > limit else len(text.encode(errors="replace"))
-    if size > limit:
+    if not _within(text, limit):
         raise InvalidOutput(
             f"The tool {tool!r} answered with more than {limit} bytes.",
             hint="Ask for less, for example a page of it.",
@@ -31,13 +37,17 @@ def shaped(result: CallResult, *, tool: str, limit: int) -> CallResult:
             data={"limit_bytes": limit},
         )
     if structured is None:
-        return CallResult(_CONTROL.sub("", text)) if _CONTROL.search(text) else result
-    if _CONTROL_IN_JSON.search(text):
-        from ..schema import to_json
-
+        clean = _CONTROL.sub("", text) if _CONTROL.search(text) else text
+    elif _CONTROL_IN_JSON.search(text):
         structured = _clean(structured)
-        return CallResult(to_json(structured), structured)
-    return result
+        clean = to_json(structured)
+    else:
+        return result
+    return CallResult(clean, structured, result.error)
+
+
+def _within(text: str, limit: int) -> bool:
+    return len(text) <= limit and len(text.encode(errors="replace")) <= limit
 
 
 def _clean(value: Any) -> Any:
@@ -52,8 +62,24 @@ def _clean(value: Any) -> Any:
 
 def failure(error: McpdError) -> CallResult:
     """Return the answer that tells a client how a tool failed."""
-    details: dict[str, Any] = {**error.data, "code": error.code, "message": error.message}
+    try:
+        details = pydantic_core.to_jsonable_python(error.data, fallback=repr, inf_nan_mode="null")
+    except ValueError:
+        details = {"data": repr(error.data)[:_LONGEST_MESSAGE]}
+    details.update(code=error.code, message=_short(error.message))
     if error.hint:
-        details["hint"] = error.hint
+        details["hint"] = _short(error.hint)
     details["retryable"] = getattr(error, "retryable", True)
-    return CallResult(_CONTROL.sub("", str(error)), error=details)
+    details = _clean(details)
+    if len(to_json(details)) > 4 * _LONGEST_MESSAGE:
+        details = {key: details[key] for key in ("code", "message", "retryable")}
+    return CallResult(_CONTROL.sub("", _short(str(error))), error=details)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}... (cut off)"
+
+
+def one_line(text: str) -> str:
+    """Return text that cannot pretend to be several lines of a log, nor steer a terminal."""
+    return _CONTROL.sub("", text.replace("\r", "\\r").replace("\n", "\\n"))

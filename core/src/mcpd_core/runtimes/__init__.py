@@ -13,9 +13,18 @@ back. The same promises hold for every pair of caller and callee:
 
 from __future__ import annotations
 
-from .asyncio_loop import AsyncioRuntime
-from .base import Expired, Gate, Runtime
+from .asyncio_loop import AsyncioRuntime, capture
+from .base import Expired, Gate, Outcome, Runtime
 from .threads import ThreadRuntime
 from .trio_guest import TrioRuntime
 
-__all__ = ["AsyncioRuntime", "Expired", "Gate", "Runtime", "ThreadRuntime", "TrioRuntime"]
+__all__ = [
+    "AsyncioRuntime",
+    "Expired",
+    "Gate",
+    "Outcome",
+    "Runtime",
+    "ThreadRuntime",
+    "TrioRuntime",
+    "capture",
+]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import CallCancelled
-from .base import Expired, Gate, Outcome, supervise
+from .base import Expired, Gate, Outcome, name_of, supervise
 
 T = TypeVar("T")
 
@@ -49,7 +50,9 @@ class AsyncioRuntime:
         done: asyncio.Future[None] = loop.create_future()
         task = loop.create_task(capture(function))
         task.add_done_callback(lambda _: done.set_result(None))
-        expired = await supervise(done, partial(_ask, task), deadline=deadline)
+        expired = await supervise(
+            done, partial(_ask, task), deadline=deadline, name=name_of(function)
+        )
         if task.cancelled():
             if expired:
                 raise Expired
@@ -64,9 +67,16 @@ class AsyncioRuntime:
 
         :raises Expired: when the deadline passed.
         """
-        if deadline is None:
+        if deadline is not None:
+            return await self.run(function, deadline=deadline)
+        try:
             return await function()
-        return await self.run(function, deadline=deadline)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            # Before Python 3.11 nobody can tell whether the task itself was cancelled.
+            if sys.version_info >= (3, 11) and task is not None and not task.cancelling():
+                raise CallCancelled("The call was cancelled from within.") from None
+            raise
 
     def gate(self) -> Gate:
         """See `Runtime.gate`."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import anyio
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+#: Seconds after which, and again after which, the log names what does not end.
+REMINDER = 5.0
 
 
 class Expired(Exception):
@@ -86,6 +93,7 @@ async def supervise(
     *,
     deadline: float | None,
     patience: float | None = None,
+    name: str = "A function",
 ) -> bool:
     """Wait until ``done``; at the deadline or when the waiting task is cancelled, cancel the work
     and wait on for its clean-up.
@@ -94,17 +102,26 @@ async def supervise(
     :param cancel: asks that side to stop; called at most once.
     :param deadline: `time.monotonic` time.
     :param patience: seconds to wait for the clean-up; ``None`` waits for as long as it takes, so
-        that nothing ever runs on unseen.
+        that nothing ever runs on unseen; the log names what takes long.
+    :param name: what is waited for.
     :returns: whether the deadline passed before ``done``.
     :raises asyncio.CancelledError: when the waiting task was cancelled.
     """
     asked = expired = False
+    reminder: asyncio.TimerHandle | None = None
 
     def ask() -> None:
         nonlocal asked
         if not asked and not done.done():
             asked = True
             cancel()
+            remind(0.0)
+
+    def remind(seconds: float) -> None:
+        nonlocal reminder
+        if seconds:
+            _log.warning("%s has not ended %g s after it was cancelled.", name, seconds)
+        reminder = loop.call_later(REMINDER, remind, seconds + REMINDER)
 
     def expire() -> None:
         nonlocal expired
@@ -140,6 +157,15 @@ async def supervise(
                     continue
         raise
     finally:
-        if timer is not None:
-            timer.cancel()
+        for handle in (timer, reminder):
+            if handle is not None:
+                handle.cancel()
     return expired
+
+
+def name_of(function: object) -> str:
+    """Return the name of a function for the log, without the arguments it is bound to."""
+    while isinstance(function, partial):
+        inner = next((a for a in function.args if callable(a)), None)
+        function = function.func if inner is None else inner
+    return getattr(function, "__qualname__", type(function).__name__)

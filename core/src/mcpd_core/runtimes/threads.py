@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from ..errors import CallCancelled
-from .base import Expired, Outcome, supervise
+from .base import Expired, Outcome, name_of, supervise
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ class ThreadRuntime:
             if not job.returned.done():
                 _log.warning(
                     "%s did not stop within %g s of being cancelled; its thread runs on.",
-                    function,
+                    name_of(function),
                     self._patience,
                 )
         if not job.returned.done():
@@ -92,6 +92,8 @@ class ThreadRuntime:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.run()
+            # An idle thread must not keep the last call's arguments alive.
+            del job
 
     async def aclose(self) -> None:
         """Let idle threads end; one that is still in a function ends after it."""
@@ -120,7 +122,7 @@ class _Job(Generic[T]):
             self._loop.call_soon_threadsafe(self._settle)
         except RuntimeError:
             # The loop was closed while the function ran on; nobody waits any more.
-            _log.debug("%s returned after the host had closed.", self._function)
+            _log.debug("%s returned after the host had closed.", name_of(self._function))
 
     def _settle(self) -> None:
         self.returned.set_result(None)

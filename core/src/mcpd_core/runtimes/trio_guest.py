@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import CallCancelled, ToolUnavailable
 from .asyncio_loop import capture
-from .base import Expired, Gate, Outcome, supervise
+from .base import Expired, Gate, Outcome, name_of, supervise
 
 if TYPE_CHECKING:
     import outcome
@@ -62,7 +62,8 @@ class TrioRuntime:
             self._closing = trio.Event()
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                ready.set_result(None)
+                if not ready.done():
+                    ready.set_result(None)
                 await self._closing.wait()
                 nursery.cancel_scope.cancel()
 
@@ -101,7 +102,9 @@ class TrioRuntime:
         self._crossings.add(crossing)
         self._token.run_sync_soon(crossing.start)
         try:
-            expired = await supervise(crossing.done, crossing.cancel, deadline=deadline)
+            expired = await supervise(
+                crossing.done, crossing.cancel, deadline=deadline, name=name_of(function)
+            )
         finally:
             self._crossings.discard(crossing)
         if crossing.outcome.cancelled:
