@@ -73,7 +73,7 @@ def test_discovery_finds_the_planted_tools_and_times_the_search(tmp_path: Path) 
         assert set(processes) == {"nothing", "ours", "command", "metadata", "pluggy"}
         assert processes["ours"]["work"][0] > 0
     assert "| mcpd tools list --json" in printed
-    assert "discovery at 200 distributions" in printed
+    assert "own time at 200 distributions" in printed
 
 
 def test_the_tools_that_are_compared_are_the_same_everywhere(tmp_path: Path) -> None:

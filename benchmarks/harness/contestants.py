@@ -104,7 +104,7 @@ def contestants(
             "serve": (*stdio, shared),
         }
         if not ways.keys().isdisjoint(keys):
-            serve = (*mcpd, "serve", *only, "--data-dir", shared)
+            serve = (*mcpd, "serve", "--transport", "socket", *only, "--data-dir", shared)
             pid = stack.enter_context(_daemon(serve, Path(shared), ours, folder))
             found += [
                 contestant(key, *command, daemon=pid)

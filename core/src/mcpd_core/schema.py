@@ -66,7 +66,7 @@ class ToolFunction:
             raise PluginLoadError(
                 plugin,
                 f"A tool is a function, and this is a {type(function).__name__}.",
-                hint="Name a function with the @tool mark.",
+                hint="Mark the function with @tool.",
             )
         mark = mark_of(function)
         where = f"{function.__module__}:{function.__qualname__}"
