@@ -47,11 +47,9 @@ class AsyncioRuntime:
     ) -> T:
         """See `Runtime.run`."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
         task = loop.create_task(capture(function))
-        task.add_done_callback(lambda _: done.set_result(None))
         expired = await supervise(
-            done, partial(_ask, task), deadline=deadline, name=name_of(function)
+            task, partial(_ask, task), deadline=deadline, name=name_of(function)
         )
         if task.cancelled():
             if expired:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
@@ -87,8 +87,28 @@ class Outcome(Generic[T]):
         return self.value  # type: ignore[return-value]
 
 
+async def until(done: asyncio.Future[Any]) -> None:
+    """Wait for a future without taking it down when the waiting task is cancelled.
+
+    As `asyncio.shield` does, with one turn of the loop less.
+    """
+    if done.done():
+        return
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    done.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        done.remove_done_callback(wake)
+
+
 async def supervise(
-    done: asyncio.Future[None],
+    done: asyncio.Future[Any],
     cancel: Callable[[], None],
     *,
     deadline: float | None,
@@ -98,7 +118,7 @@ async def supervise(
     """Wait until ``done``; at the deadline or when the waiting task is cancelled, cancel the work
     and wait on for its clean-up.
 
-    :param done: set by the side that works, always, when it has ended.
+    :param done: is done, always, when the side that works has ended: set by it, or its task.
     :param cancel: asks that side to stop; called at most once.
     :param deadline: `time.monotonic` time.
     :param patience: seconds to wait for the clean-up; ``None`` waits for as long as it takes, so
@@ -140,8 +160,7 @@ async def supervise(
     if deadline is not None:
         timer = loop.call_later(max(0.0, deadline - time.monotonic()), expire)
     try:
-        # Shielded: a cancelled task must not take down the future that the other side will set.
-        await asyncio.shield(done)
+        await until(done)
     except asyncio.CancelledError:
         ask()
         if patience is not None:
@@ -151,7 +170,7 @@ async def supervise(
         with anyio.CancelScope(shield=True):
             while not done.done():
                 try:
-                    await asyncio.shield(done)
+                    await until(done)
                 except asyncio.CancelledError:
                     # A further request to do what is under way already.
                     continue
