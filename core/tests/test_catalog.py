@@ -96,3 +96,12 @@ def test_close_matches_know_aliases_and_forgive_case_and_hyphens() -> None:
     assert CATALOG.close_matches("enqeue") == ["enqueue"]
     assert CATALOG.close_matches("cancle_task", n=1) == ["cancel_task"]
     assert CATALOG.close_matches("xyzzy") == []
+
+
+def test_a_tool_that_is_not_listed_is_looked_up_and_never_suggested() -> None:
+    old = tool("task_submit", "Put a call into the queue.", category="old", listed=False)
+    catalog = Catalog([*CATALOG, old])
+    assert catalog.get("task_submit") is old
+    assert old not in catalog.search("task_submit queue call", 20)
+    assert "old" not in catalog.categories()
+    assert "task_submit" not in catalog.close_matches("task_submi")

@@ -188,6 +188,16 @@ def test_what_is_not_a_directory_on_the_path_is_passed_over(
     assert scan == Scan((), ())
 
 
+def test_what_the_import_system_passes_over_on_the_path_is_passed_over(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment.plugin("healthy")
+    odd: list[Any] = [environment.root, b"/tmp", None, 5, "a\0b", "/tmp/\udcff"]
+    monkeypatch.setattr(sys, "path", [*odd, *sys.path, str(environment.root)])
+    assert "healthy" in [candidate.name for candidate in discovery.scan().candidates]
+    assert discovery.scan(odd) == Scan((), ())
+
+
 # --- editable installs ----------------------------------------------------------------------------
 
 
@@ -357,6 +367,68 @@ def test_damaged_distributions_hide_nothing_and_are_named(environment: Environme
     assert faults[".dist-info"].mend.endswith(f"remove {environment.root / '.dist-info'}")
     assert "remains" in faults["~ad_removed"].mend
     assert str(environment.root / "bad_line-1.0.dist-info") in str(faults["bad_line"])
+
+
+def test_two_distributions_of_one_name_in_one_directory_are_a_fault(
+    environment: Environment,
+) -> None:
+    environment.plugin("twice", distribution="twice-dist", version="1.0")
+    environment.distribution("twice-dist", version="2.0")
+    environment.distribution("~wice-dist", version="3.0")
+    scan = environment.scan()
+    assert [(c.name, c.version) for c in scan.candidates] == [("twice", "1.0")]
+    (fault,) = (fault for fault in scan.faults if not fault.fatal)
+    assert fault.path == str(environment.root / "twice_dist-2.0.dist-info")
+    assert fault.problem.startswith("twice_dist-1.0.dist-info beside it describes the same")
+    assert "pip uninstall -y" in fault.mend
+
+
+def test_the_same_directory_twice_on_the_path_is_no_fault(environment: Environment) -> None:
+    environment.plugin("once")
+    scan = discovery.scan([str(environment.root), str(environment.root)])
+    assert (len(scan.candidates), scan.faults) == (1, ())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_in_the_place_of_a_file_does_not_hold_up_the_scan(
+    environment: Environment,
+) -> None:
+    environment.plugin("healthy")
+    info = environment.distribution("piped", metadata=False)
+    os.mkfifo(info / "entry_points.txt")
+    os.mkfifo(info / "METADATA")
+    assert only(environment.scan()).name == "healthy"
+
+
+def test_names_that_nobody_can_see_are_shown_without_what_is_invisible(
+    environment: Environment,
+) -> None:
+    environment.plugin("healthy")
+    info = environment.distribution(
+        "sly", "[mcpd_core.plugins.any]\nhea\u200blthy = sly.plugin\n".encode()
+    )
+    (info / "METADATA").write_bytes("Name: sly\u202e\nVersion: 1\x1b[2J\n\n".encode())
+    environment.package("sly")
+    (sly,) = (c for c in environment.scan().candidates if c.problem)
+    assert (sly.name, sly.distribution, sly.version) == ("healthy", "sly", "1[2J")
+    assert sly.problem == "The name 'hea\\u200blthy' has characters in it that nobody can see."
+
+
+def test_one_manifest_with_an_impossible_schema_breaks_one_plugin(
+    environment: Environment,
+) -> None:
+    environment.plugin("healthy", tools=["fine"])
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(300):
+        schema = {"type": "object", "properties": {"a": schema}}
+    environment.plugin("deep", tools=[{"name": "d", "entry": "m:d", "input_schema": schema}])
+    wrong = {"type": "object", "properties": 5}
+    environment.plugin("wrong", tools=[{"name": "w", "entry": "m:w", "output_schema": wrong}])
+    inventory = select(environment.scan(), wanted=None)
+    assert [spec.name for spec in inventory.specs()] == ["fine"]
+    reasons = {row.name: row.reason for row in inventory.rows if row.state == "broken"}
+    assert "is nested more than 99 levels deep" in reasons["deep"]
+    assert "output_schema.properties: must be an object of schemas, not 5" in reasons["wrong"]
 
 
 def test_a_plugin_without_metadata_still_works(environment: Environment) -> None:

@@ -110,12 +110,24 @@ def test_several_suspects_are_all_named() -> None:
     faults = tuple(
         DistributionFault(name, f"/{name}", "it is damaged", "Mend it.") for name in "ab"
     )
+    harmless = DistributionFault("c", "/c", "it is there twice", "Remove one.", fatal=False)
+    assert explained(failure, (*faults, harmless)).data == {"distributions": ["a", "b"]}
+    assert explain_import_failure(failure, (harmless,)) is None
     explanation = explained(failure, faults)
     assert str(explanation).endswith(
         " cannot be imported because one of these installed distributions is damaged: "
         "a, b (/a, /b). Mend it."
     )
     assert explain_import_failure(failure) is None
+
+
+def test_an_explanation_that_fails_explains_nothing() -> None:
+    class Evasive(Exception):
+        @property
+        def __cause__(self) -> BaseException:  # type: ignore[override]
+            raise RuntimeError("not telling")
+
+    assert explain_import_failure(Evasive()) is None
 
 
 @pytest.mark.parametrize(

@@ -378,6 +378,22 @@ async def test_a_principal_that_is_not_local_sees_nothing_and_calls_nothing(host
 
 
 @pytest.mark.anyio
+async def test_a_tool_that_is_not_listed_can_be_called_by_its_name(
+    plugin: Make, start: Start
+) -> None:
+    code = """
+        from mcpd_core import tool
+
+        @tool(listed=False)
+        async def old() -> str:
+            return "old"
+    """
+    async with start(plugin("hidden", code, runtime="asyncio")) as host:
+        assert host.tools_for(ME) == ()
+        assert (await call(host, "old")).text == "old"
+
+
+@pytest.mark.anyio
 async def test_check_refuses_what_a_call_would_and_runs_nothing(host: Host) -> None:
     assert (await host.check("sleep", {"seconds": 60}, principal=ME)).name == "sleep"
     with pytest.raises(InvalidArguments):
@@ -403,22 +419,6 @@ async def test_calls_beyond_the_queue_are_busy(plugin: Make, start: Start) -> No
             await call(host, "say", {"text": "x"})
         assert refused.value.retry_after > 0
         group.cancel_scope.cancel()
-
-
-@pytest.mark.anyio
-async def test_a_tool_that_asks_for_a_process_is_refused_plainly(
-    plugin: Make, start: Start
-) -> None:
-    source = """
-        from mcpd_core import tool
-
-        @tool(placement="process")
-        def crunch() -> int:
-            return 1
-    """
-    async with start(plugin("tools", source)) as host:
-        with pytest.raises(ToolUnavailable, match="process of its own, which this version"):
-            await call(host, "crunch")
 
 
 @pytest.mark.anyio

@@ -89,6 +89,25 @@ def test_no_waiter_can_take_the_import_from_the_others(importable: Environment) 
         ("import sys; sys.exit(7)", "it called sys.exit(7) ("),
         ("raise KeyboardInterrupt", "KeyboardInterrupt ("),
         ("raise GeneratorExit", "GeneratorExit ("),
+        (
+            "class E(Exception):\n    def __str__(self): raise RuntimeError\nraise E",
+            "cannot be loaded: E, whose str() fails (",
+        ),
+        (
+            "class C:\n    def __repr__(self): raise RuntimeError\nimport sys; sys.exit(C())",
+            "it called sys.exit(<C, whose repr() fails>) (",
+        ),
+        (
+            "class C:\n    def __repr__(self): exit()\nraise ModuleNotFoundError(name=C())",
+            "cannot be loaded: ModuleNotFoundError.",
+        ),
+        (
+            """from mcpd_core import PluginLoadError
+class E(PluginLoadError):
+    def __init__(self): pass
+raise E""",
+            "cannot be loaded: E, whose str() fails.",
+        ),
         ("syntax error", "SyntaxError: invalid syntax"),
         ("import no_such_dependency", "ModuleNotFoundError: No module named 'no_such_dependency'"),
         (
@@ -107,7 +126,7 @@ def test_what_raises_is_reported_with_file_and_line(
     assert text in error.message
     assert isinstance(error.__cause__, BaseException)
     if text.endswith("("):
-        assert f"{text}{path}:2)." in error.message
+        assert f"{text}{path}:{code.count(chr(10)) + 2})." in error.message
     if "dependency" in code:
         assert error.hint.startswith("The module 'no_such_dependency' is missing")
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpd_core.errors import ManifestError
-from mcpd_core.manifest import PluginManifest, parse, parse_tools, render, render_tool
+from mcpd_core.errors import ManifestError, PluginLoadError
+from mcpd_core.manifest import PluginManifest, checked, parse, parse_tools, render, render_tool
 from mcpd_core.spec import Annotations, RuntimeName, ToolSpec
+from mcpd_core.text import clean, one_line
 
 TOOL = {"name": "greet", "entry": "pkg.tools:greet"}
 
@@ -89,6 +93,18 @@ def test_unknown_keys_are_for_a_later_version() -> None:
         (with_tool(timeout=0), "timeout: must be a positive number of seconds, not 0"),
         (with_tool(timeout=True), "timeout: must be a positive number of seconds, not true"),
         (with_tool(timeout="5"), 'timeout: must be a positive number of seconds, not "5"'),
+        (with_tool(timeout=1e8), "timeout: 100000000.0 seconds are more than a year (31536000)"),
+        (with_tool(timeout=10**400), "seconds are more than a year"),
+        (with_tool(timeout=float("inf")), "it is not JSON (Infinity is no number)"),
+        (with_tool(x=float("nan")), "it is not JSON (NaN is no number)"),
+        (
+            with_tool(input_schema={"type": "object", "properties": {"a": 3}}),
+            "tools[0].input_schema.properties.a: must be a schema, not 3",
+        ),
+        (
+            with_tool(output_schema={"type": "object", "$schema": 5}),
+            "tools[0].output_schema.$schema: must be a string, not 5",
+        ),
         (with_tool(long_running=1), "long_running: must be true or false, not 1"),
         (with_tool(annotations={"read_only": 1}), "annotations.read_only: must be true or false"),
         (with_tool(input_schema={"type": "array"}), 'input_schema.type: must be "object", not "ar'),
@@ -151,6 +167,82 @@ def test_tools_of_a_provider_are_checked_like_those_of_a_manifest() -> None:
         parse_tools([{}], plugin="p", runtime="any")
 
 
+def test_a_tool_whose_manifest_does_not_say_where_it_runs_runs_on_the_loop() -> None:
+    (spec,) = read(document()).tools
+    assert spec.placement == "loop"
+    threaded = replace(spec, placement="thread")
+    assert "placement" not in render_tool(spec, runtime="asyncio")
+    assert render_tool(threaded, runtime="asyncio")["placement"] == "thread"
+
+
+def test_texts_are_cleaned_where_they_are_read() -> None:
+    evil = "a\x1b[2J\u202eb\u200b\U000e0041c\x9d"
+    schema = {"type": "object", "title": evil, "properties": {"x": {"description": evil}}}
+    content = with_tool(
+        title=f"{evil}\n{evil}",
+        description=f"{evil}\n\t{evil}",
+        category=evil,
+        tags=[evil],
+        input_schema={**schema, "default": {"description": evil}},
+    )
+    (spec,) = read(content).tools
+    good = "a[2Jbc"
+    assert spec.title == f"{good} {good}"
+    assert spec.description == f"{good}\n\t{good}"
+    assert (spec.category, spec.tags) == (good, (good,))
+    assert spec.input_schema["title"] == good
+    assert spec.input_schema["properties"]["x"]["description"] == good
+    assert spec.input_schema["default"] == {"description": evil}  # a value, not a text about it
+
+
+def test_code_with_an_invisible_character_in_a_text_does_not_make_its_manifest_stale() -> None:
+    schema = {"type": "object", "properties": {"x": {"description": "An\u200bx."}}}
+    code = ToolSpec("t", "De\u200bscribed.", schema, "m:t", "p", title="T\x07", tags=("a\nb",))
+    (read_back,) = read(render([PluginManifest("p", "asyncio", (code,))]).encode()).tools
+    assert render_tool(read_back, runtime="any") == render_tool(code, runtime="any")
+    assert code.input_schema["properties"]["x"]["description"] == "An\u200bx."  # left alone
+
+
+class Trap(dict[str, Any]):
+    """Comes out of a provider; looking into it runs the provider's code."""
+
+    def items(self) -> Any:
+        raise SystemExit(3)
+
+
+def test_what_a_provider_returns_is_copied_before_it_is_trusted() -> None:
+    tool: dict[str, Any] = {**TOOL, "input_schema": {"type": "object"}, "tags": ("a", "b")}
+    (spec,) = parse_tools((tool,), plugin="p", runtime="any")
+    tool["input_schema"]["type"] = "array"
+    assert spec.input_schema == {"type": "object"}
+    endless: list[Any] = []
+    endless.append(endless)
+    for item in (Trap(x=1), object(), endless, {("a",): 1}, float("nan")):
+        with pytest.raises(ManifestError, match="it cannot be JSON"):
+            parse_tools([item], plugin="p", runtime="any")
+
+
+def test_a_provider_cannot_offer_two_tools_of_one_name() -> None:
+    with pytest.raises(ManifestError, match=r"the name 'greet' is taken by tools\[0\] already"):
+        parse_tools([TOOL, TOOL], plugin="p", runtime="any")
+
+
+def test_contracts_made_by_code_come_out_as_a_manifest_would_give_them() -> None:
+    schema = MappingProxyType({"type": "object"})
+    spec = ToolSpec("t", "T.", schema, "m:t", "other", annotations=Annotations(read_only=True))
+    assert checked([spec], plugin="p", runtime="asyncio") == (
+        replace(spec, plugin="p", input_schema={"type": "object"}),
+    )
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, {1, 2}])
+def test_what_json_cannot_carry_is_not_written_and_the_tool_is_named(value: object) -> None:
+    schema = {"type": "object", "properties": {"n": {"default": value}}}
+    spec = ToolSpec("t", "", schema, "m:t", "p")
+    with pytest.raises(PluginLoadError, match="The contract of tool 't' of plugin 'p' cannot be w"):
+        render([PluginManifest("p", "asyncio", (spec,))])
+
+
 def test_rendering_leaves_out_defaults_and_sorts() -> None:
     plain = ToolSpec(
         "b", "", {"type": "object", "properties": {}, "additionalProperties": False}, "m:b", "p"
@@ -205,8 +297,10 @@ def test_properties_stand_in_the_order_of_the_parameters() -> None:
 
 
 names = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
-texts = st.text(st.characters(codec="utf-8"), max_size=20)
-words = st.lists(texts, max_size=3).map(tuple)
+#: Texts come out of a manifest clean, so that only clean ones can come out as they went in.
+texts = st.text(st.characters(codec="utf-8"), max_size=20).map(clean)
+lines = texts.map(one_line)
+words = st.lists(lines, max_size=3).map(tuple)
 
 
 @st.composite
@@ -219,11 +313,11 @@ def manifests(draw: st.DrawFn) -> PluginManifest:
         ToolSpec(
             name=name,
             description=draw(texts),
-            input_schema=draw(st.fixed_dictionaries({"type": st.just("object"), "title": texts})),
+            input_schema=draw(st.fixed_dictionaries({"type": st.just("object"), "title": lines})),
             entry="pkg.tools:function",
             plugin="p",
-            title=draw(texts),
-            category=draw(texts),
+            title=draw(lines),
+            category=draw(lines),
             output_schema=draw(st.none() | st.just({"type": "object"})),
             annotations=Annotations(*draw(st.tuples(*[st.booleans()] * 4))),
             runtime=draw(st.sampled_from(own)),
@@ -232,6 +326,7 @@ def manifests(draw: st.DrawFn) -> PluginManifest:
             long_running=draw(st.booleans()),
             aliases=tuple(every[split:]) if i == 0 else (),
             tags=draw(words),
+            listed=draw(st.booleans()),
         )
         for i, name in enumerate(sorted(every[:split]))
     ]

@@ -237,7 +237,7 @@ def test_code_that_does_not_fit_is_refused(source: Source) -> None:
         ("plugin", "x = 1", "PKG.plugin of plugin 'sample' implements no hook."),
         ("plugin", PLUGIN.replace("mcpd_services", "mcpd_service"), "Did you mean mcpd_services?"),
         ("tools", "raise ValueError('no luck')", "it raised ValueError: no luck"),
-        ("tools", "x = 1", "PKG.tools defines no tool. Mark functions with @tool."),
+        ("tools", "x = 1", "PKG.tools defines no tool, no resource and no prompt."),
         (
             "tools",
             TOOLS.replace("timeout=5", "runtime='asyncio'"),

@@ -125,14 +125,14 @@ def test_a_plugin_that_cannot_be_imported_is_found(importable: Environment) -> N
 
 def test_contracts_that_help_nobody_are_found(importable: Environment) -> None:
     plant(importable, "check_poor")
-    schema = {"type": "object", "required": ["a"], "properties": {"b": {"type": "nonsense"}}}
+    schema = {"type": "object", "required": ["a"], "properties": {"b": {"$anchor": "not one"}}}
     item = {"name": "greet", "entry": "check_poor.tools:greet", "input_schema": schema}
     importable.manifest("check_poor", {"check_poor": {"tools": [item]}})
     poor, schema_finding, *_ = findings(importable, "check_poor")
     assert poor.level == "warning"
     assert poor.message.startswith("Tool 'greet' has no description")
     assert schema_finding.level == "error"
-    assert "The input schema of tool 'greet' is not valid: $.properties.b.type: 'nonsense'" in (
+    assert "The input schema of tool 'greet' is not valid: $.properties.b['$anchor']: 'not " in (
         schema_finding.message
     )
     schema["properties"] = {}

@@ -8,8 +8,7 @@ import gc
 import random
 import threading
 import time
-import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -21,8 +20,8 @@ import trio.lowlevel
 
 from mcpd_core.errors import CallCancelled, ToolUnavailable
 from mcpd_core.runtimes import AsyncioRuntime, Expired, ThreadRuntime, TrioRuntime
-
-Run = Callable[..., Coroutine[Any, Any, Any]]
+from mcpd_core.testing import CallConformance, RuntimeConformance
+from mcpd_core.testing.runtimes import Run, Way
 
 where = contextvars.ContextVar("where", default="nowhere")
 
@@ -40,33 +39,6 @@ async def trio_runtime(anyio_backend: str) -> AsyncIterator[TrioRuntime]:
     await runtime.aclose()
 
 
-@pytest.fixture(params=["asyncio", "trio", "trio to asyncio", "asyncio to asyncio", "trio to trio"])
-def pair(request: pytest.FixtureRequest, trio_runtime: TrioRuntime) -> tuple[str, Run]:
-    """A callee's library, and how a caller on the host's loop reaches it."""
-    loop = AsyncioRuntime()
-    assert trio_runtime.rung == "guest"
-
-    async def trio_to_asyncio(function: Any, *, deadline: float | None = None) -> Any:
-        return await trio_runtime.run(
-            lambda: trio_runtime.run_in_host(lambda: loop.run(function, deadline=deadline))
-        )
-
-    async def asyncio_to_asyncio(function: Any, *, deadline: float | None = None) -> Any:
-        return await loop.run(lambda: loop.run_here(function, deadline=deadline))
-
-    async def trio_to_trio(function: Any, *, deadline: float | None = None) -> Any:
-        return await trio_runtime.run(lambda: trio_runtime.run_here(function, deadline=deadline))
-
-    ways: dict[str, tuple[str, Run]] = {
-        "asyncio": ("asyncio", loop.run),
-        "trio": ("trio", trio_runtime.run),
-        "trio to asyncio": ("asyncio", trio_to_asyncio),
-        "asyncio to asyncio": ("asyncio", asyncio_to_asyncio),
-        "trio to trio": ("trio", trio_to_trio),
-    }
-    return ways[request.param]
-
-
 def in_library(library: str) -> bool:
     """Whether the calling code runs in the named library: asked of the library itself."""
     if library == "trio":
@@ -82,160 +54,54 @@ async def clean_up(library: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-@pytest.mark.anyio
-async def test_a_value_comes_back_from_the_library_it_was_made_in(pair: tuple[str, Run]) -> None:
-    library, run = pair
+class TestEveryPairOfCallerAndCallee(CallConformance):
+    @pytest.fixture(
+        params=["asyncio", "trio", "trio to asyncio", "asyncio to asyncio", "trio to trio"]
+    )
+    def way(self, request: pytest.FixtureRequest, trio_runtime: TrioRuntime) -> Way:
+        """How a caller on the host's loop reaches code in a library, directly or through another
+        call."""
+        loop = AsyncioRuntime()
+        assert trio_runtime.rung == "guest"
 
-    async def tool() -> tuple[bool, int]:
-        await anyio.lowlevel.checkpoint()
-        return in_library(library), threading.get_ident()
+        async def trio_to_asyncio(function: Any, *, deadline: float | None = None) -> Any:
+            return await trio_runtime.run(
+                lambda: trio_runtime.run_in_host(lambda: loop.run(function, deadline=deadline))
+            )
 
-    assert await run(tool) == (True, threading.get_ident())
+        async def asyncio_to_asyncio(function: Any, *, deadline: float | None = None) -> Any:
+            return await loop.run(lambda: loop.run_here(function, deadline=deadline))
 
+        async def trio_to_trio(function: Any, *, deadline: float | None = None) -> Any:
+            return await trio_runtime.run(
+                lambda: trio_runtime.run_here(function, deadline=deadline)
+            )
 
-@pytest.mark.anyio
-async def test_an_error_arrives_with_its_traceback_and_the_tool_ran_once(
-    pair: tuple[str, Run],
-) -> None:
-    _, run = pair
-    runs = []
+        ways: dict[str, tuple[str, Run]] = {
+            "asyncio": ("asyncio", loop.run),
+            "trio": ("trio", trio_runtime.run),
+            "trio to asyncio": ("asyncio", trio_to_asyncio),
+            "asyncio to asyncio": ("asyncio", asyncio_to_asyncio),
+            "trio to trio": ("trio", trio_to_trio),
+        }
+        library, run = ways[request.param]
+        return Way(run, partial(in_library, library), partial(clean_up, library))
 
-    async def the_tool_that_fails() -> None:
-        runs.append(1)
-        await anyio.lowlevel.checkpoint()
-        raise KeyError("lost")
+    async def test_both_libraries_share_the_hosts_thread(self, way: Way) -> None:
+        async def tool() -> int:
+            await anyio.lowlevel.checkpoint()
+            return threading.get_ident()
 
-    with pytest.raises(KeyError, match="lost") as caught:
-        await run(the_tool_that_fails)
-    assert "the_tool_that_fails" in "".join(traceback.format_tb(caught.value.__traceback__))
-    assert runs == [1]
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-async def test_an_exit_of_a_tool_is_an_error_like_any_and_the_runtime_lives_on(
-    pair: tuple[str, Run], error: BaseException
-) -> None:
-    library, run = pair
-
-    async def leaves() -> None:
-        raise error
-
-    async def stays() -> bool:
-        return in_library(library)
-
-    with pytest.raises(type(error)):
-        await run(leaves)
-    assert await run(stays)
+        assert await way.run(tool) == threading.get_ident()
 
 
-@pytest.mark.anyio
-async def test_context_variables_go_in_and_do_not_come_out(pair: tuple[str, Run]) -> None:
-    _, run = pair
-    where.set("caller")
+class TestTheTrioRuntime(RuntimeConformance):
+    @pytest.fixture
+    def runtime(self, trio_runtime: TrioRuntime) -> TrioRuntime:
+        return trio_runtime
 
-    async def tool() -> str:
-        seen = where.get()
-        where.set("tool")
-        return seen
-
-    async def caller() -> tuple[str, str]:
-        return await run(tool), where.get()
-
-    seen, after = await caller()
-    assert seen == "caller"
-    assert after == "caller"
-
-
-@pytest.mark.anyio
-async def test_cancelling_returns_only_after_the_clean_up_without_spinning(
-    pair: tuple[str, Run],
-) -> None:
-    library, run = pair
-    started = asyncio.Event()
-    cleaned = []
-    iterations = 0
-
-    async def tool() -> None:
-        started.set()
-        try:
-            await anyio.sleep(3600)
-        finally:
-            await clean_up(library, 0.1)
-            cleaned.append(True)
-
-    def count() -> None:
-        nonlocal iterations
-        iterations += 1
-        if not cleaned:
-            loop.call_later(0.001, count)
-
-    loop = asyncio.get_running_loop()
-    async with anyio.create_task_group() as group:
-        # An anyio scope cancels again and again whatever waits unshielded inside it.
-        group.start_soon(partial(run, tool))
-        await started.wait()
-        cpu = time.process_time()
-        group.cancel_scope.cancel()
-        loop.call_soon(count)
-    assert cleaned == [True]
-    assert time.process_time() - cpu < 0.09, "the wait used up the processor"
-
-
-@pytest.mark.anyio
-async def test_a_second_cancellation_does_not_cut_the_clean_up_short(
-    pair: tuple[str, Run],
-) -> None:
-    library, run = pair
-    started = asyncio.Event()
-    cleaned = []
-
-    async def tool() -> None:
-        started.set()
-        try:
-            await anyio.sleep(3600)
-        finally:
-            await clean_up(library, 0.05)
-            cleaned.append(True)
-
-    task = asyncio.ensure_future(run(tool))
-    await started.wait()
-    task.cancel()
-    await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert cleaned == [True]
-
-
-@pytest.mark.anyio
-async def test_a_deadline_cancels_the_tool_and_is_told_from_a_cancellation(
-    pair: tuple[str, Run],
-) -> None:
-    library, run = pair
-    cleaned = []
-
-    async def tool() -> None:
-        try:
-            await anyio.sleep(3600)
-        finally:
-            await clean_up(library, 0.02)
-            cleaned.append(True)
-
-    with pytest.raises(Expired):
-        await run(tool, deadline=time.monotonic() + 0.02)
-    assert cleaned == [True]
-
-
-@pytest.mark.anyio
-async def test_a_tool_that_ends_before_its_deadline_is_left_alone(pair: tuple[str, Run]) -> None:
-    _, run = pair
-
-    async def tool() -> str:
-        await anyio.lowlevel.checkpoint()
-        return "done"
-
-    assert await run(tool, deadline=time.monotonic() + 60) == "done"
+    def is_inside(self) -> bool:
+        return in_library("trio")
 
 
 @pytest.mark.anyio
@@ -354,33 +220,9 @@ async def test_a_storm_of_random_cancellations_leaves_nothing_behind(
 
 
 @pytest.mark.anyio
-async def test_closing_cancels_what_runs_and_refuses_what_comes_after(
-    anyio_backend: str,
-) -> None:
-    runtime = TrioRuntime()
+async def test_nothing_runs_before_the_start() -> None:
     with pytest.raises(ToolUnavailable):
-        await runtime.run(trio.sleep_forever)
-    await runtime.start()
-    cleaned, started = [], asyncio.Event()
-
-    async def tool() -> None:
-        started.set()
-        try:
-            await trio.sleep_forever()
-        finally:
-            await clean_up("trio", 0.02)
-            cleaned.append(True)
-
-    task = asyncio.ensure_future(runtime.run(tool))
-    await started.wait()
-    await runtime.aclose()
-    await runtime.aclose()
-    with pytest.raises(CallCancelled):
-        await task
-    assert cleaned == [True]
-    assert not runtime.running
-    with pytest.raises(ToolUnavailable):
-        await runtime.run(tool)
+        await TrioRuntime().run(trio.sleep_forever)
 
 
 @pytest.mark.anyio
@@ -399,14 +241,14 @@ async def test_wrong_library_use_is_an_error_of_that_tool_alone(trio_runtime: Tr
 
 
 @pytest.mark.anyio
-async def test_a_gate_lets_pass_what_waits_inside_the_runtime(trio_runtime: TrioRuntime) -> None:
-    for runtime in (trio_runtime, AsyncioRuntime()):
-        gate = runtime.gate()
-        task = asyncio.ensure_future(runtime.run(gate.wait))
-        await asyncio.sleep(0)
-        gate.open()
-        with anyio.fail_after(10):
-            await task
+async def test_a_gate_of_the_loop_lets_pass_what_waits_for_it() -> None:
+    runtime = AsyncioRuntime()
+    gate = runtime.gate()
+    task = asyncio.ensure_future(runtime.run(gate.wait))
+    await asyncio.sleep(0)
+    gate.open()
+    with anyio.fail_after(10):
+        await task
 
 
 @pytest.fixture

@@ -374,6 +374,17 @@ def test_a_metadata_provider_adds_tools(importable: Environment) -> None:
         ("def tools(plugin): raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("def tools(plugin): return 5", "TypeError: 'int' object is not iterable"),
         ("def tools(plugin): return [{}]", "tools[0]: has no name"),
+        ("def tools(plugin): return [object()]", "TypeError: object is no JSON type"),
+        (
+            "def tools(plugin): return [{'name': 'x', 'entry': 'm:f'}] * 2",
+            "the name 'x' is taken by tools[0] already",
+        ),
+        (
+            """class D(dict):
+    def items(self): raise SystemExit
+def tools(plugin): return [D(x=1)]""",
+            "it cannot be JSON (SystemExit)",
+        ),
         ("tool = None", "has no 'tools'"),
         (
             "def tools(plugin): return [{'name': 'written', 'entry': 'm:f'}]",

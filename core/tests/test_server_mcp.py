@@ -518,7 +518,7 @@ async def test_requests_are_checked_in_the_era_of_the_connection(serve: Serve, e
         else:
             discovered = (await wire.ask("server/discover"))["result"]
             assert discovered["supportedVersions"] == [MODERN]
-            assert discovered["capabilities"]["tools"]["listChanged"] is False
+            assert discovered["capabilities"]["tools"]["listChanged"] is True
             answer = await wire.ask("initialize", HELLO)
             assert answer["error"]["code"] == -32022
             bare = {**wire.call("say", text="x")}
@@ -589,6 +589,7 @@ class Refusing:
 
     def __init__(self, host: Host, refusal: BaseException) -> None:
         self.catalog = host.catalog
+        self.content = host.content
         self.tools_for = host.tools_for
         self.refusal = refusal
 
@@ -657,6 +658,7 @@ class Chatty:
 
     def __init__(self, host: Host) -> None:
         self.catalog = host.catalog
+        self.content = host.content
         self.tools_for = host.tools_for
         self.trace: Any = None
 
@@ -736,3 +738,67 @@ async def test_schemas_are_found_by_name(host: Host) -> None:
     assert find is not None
     assert find("say") == host.catalog.get("say").input_schema  # type: ignore[union-attr]
     assert find("none") is None
+
+
+# --- changes --------------------------------------------------------------------------------------
+
+
+async def test_a_client_hears_of_tools_that_come_and_go(
+    host: Host, row: PluginRow, engine: Any, era: str
+) -> None:
+    server = McpServer(host, engine=engine)
+    server.watch()
+    async with session_of(server) as (sock, _):
+        wire = Wire(sock, era == MODERN)
+        listening: dict[str, Any] = {}
+        if era == "legacy":
+            capabilities = (await wire.ask("initialize", HELLO))["result"]["capabilities"]
+            assert capabilities["tools"]["listChanged"] is True
+            await wire.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+            await wire.ask("ping")
+        else:
+            listening = wire.request(
+                "subscriptions/listen", {"notifications": {"toolsListChanged": True}}
+            )
+            await wire.send(listening)
+            assert (await wire.receive())["method"] == "notifications/subscriptions/acknowledged"
+        host.revise(Inventory(()))
+        assert (await wire.receive())["method"] == "notifications/tools/list_changed"
+        assert (await wire.ask("tools/list"))["result"]["tools"] == []
+        # Nothing is different for clients, so that nothing is said.
+        host.revise(Inventory(()))
+        await asyncio.sleep(0)
+        host.revise(Inventory((row,)))
+        assert (await wire.receive())["method"] == "notifications/tools/list_changed"
+        assert len((await wire.ask("tools/list"))["result"]["tools"]) == len(row.tools)
+        await server.aclose()
+        if era == MODERN:
+            assert (await wire.receive())["id"] == listening["id"]
+        host.revise(Inventory(()))
+        assert (await wire.ask("tools/list"))["result"]["tools"] == []
+
+
+async def test_a_change_is_announced_from_whatever_thread_makes_it(host: Host) -> None:
+    server = McpServer(host)
+    server.watch()
+    async with session_of(server) as (sock, _):
+        wire = Wire(sock, modern=False)
+        await wire.ask("initialize", HELLO)
+        await wire.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        await wire.ask("ping")
+        await asyncio.to_thread(host.revise, Inventory(()))
+        assert (await wire.receive())["method"] == "notifications/tools/list_changed"
+
+
+async def test_a_subscription_does_not_hold_up_the_end_of_a_connection(host: Host) -> None:
+    server = McpServer(host, engine="lean")
+    server.watch()
+    async with session_of(server) as (sock, channel):
+        wire = Wire(sock, modern=True)
+        params = {"notifications": {"toolsListChanged": True}}
+        await wire.send(wire.request("subscriptions/listen", params))
+        await wire.receive()
+        assert channel.in_flight == 0
+        wire.end()
+        # The grace for calls in flight is not for subscriptions.
+        assert (await asyncio.wait_for(wire.receive(), 10))["error"]["message"]

@@ -34,7 +34,7 @@ def test_without_anything_the_defaults_hold() -> None:
     settings = load_settings(env={})
     assert settings == Settings()
     assert settings.serve.plugins is None
-    assert settings.serve.transports == ("socket",)
+    assert settings.serve.transports == ("socket", "http")
     assert settings.origin("executor", "queue") == "default"
 
 

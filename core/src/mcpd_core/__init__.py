@@ -10,10 +10,14 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from ._version import __version__ as __version__
+    from .content.marks import PromptMessage as PromptMessage
+    from .content.marks import prompt as prompt
+    from .content.marks import resource as resource
     from .context import Context as Context
     from .errors import Busy as Busy
     from .errors import CallCancelled as CallCancelled
     from .errors import CallRefused as CallRefused
+    from .errors import ContentFailed as ContentFailed
     from .errors import DaemonError as DaemonError
     from .errors import DeadlineExceeded as DeadlineExceeded
     from .errors import DependencyBroken as DependencyBroken
@@ -26,17 +30,25 @@ if TYPE_CHECKING:
     from .errors import McpdError as McpdError
     from .errors import NoDaemon as NoDaemon
     from .errors import NotAuthorised as NotAuthorised
+    from .errors import OutOfMemory as OutOfMemory
     from .errors import PluginError as PluginError
     from .errors import PluginLoadError as PluginLoadError
+    from .errors import ProcessDied as ProcessDied
+    from .errors import ResourceNotFound as ResourceNotFound
     from .errors import SelectionError as SelectionError
     from .errors import ServiceUnavailable as ServiceUnavailable
     from .errors import SettingsError as SettingsError
     from .errors import ToolCrashed as ToolCrashed
     from .errors import ToolError as ToolError
     from .errors import ToolUnavailable as ToolUnavailable
+    from .errors import UnknownPrompt as UnknownPrompt
+    from .errors import UnknownResource as UnknownResource
     from .errors import UnknownTool as UnknownTool
     from .hookspecs import CallObserver as CallObserver
+    from .hookspecs import HttpRoute as HttpRoute
     from .hookspecs import Outcome as Outcome
+    from .hookspecs import RpcHandler as RpcHandler
+    from .hookspecs import Transport as Transport
     from .hookspecs import hookimpl as hookimpl
     from .marks import tool as tool
     from .services import Health as Health
@@ -46,8 +58,12 @@ if TYPE_CHECKING:
     from .spec import Annotations as Annotations
     from .spec import Call as Call
     from .spec import CallResult as CallResult
+    from .spec import Offer as Offer
     from .spec import Principal as Principal
     from .spec import Progress as Progress
+    from .spec import PromptArgument as PromptArgument
+    from .spec import PromptSpec as PromptSpec
+    from .spec import ResourceSpec as ResourceSpec
     from .spec import ToolSpec as ToolSpec
 
 # Public name -> the module that defines it.
@@ -60,6 +76,7 @@ _HOMES = {
     "CallCancelled": "errors",
     "CallRefused": "errors",
     "CallResult": "spec",
+    "ContentFailed": "errors",
     "Context": "context",
     "DaemonError": "errors",
     "DeadlineExceeded": "errors",
@@ -67,6 +84,7 @@ _HOMES = {
     "DirectoryOwned": "errors",
     "Health": "services",
     "HostClosed": "errors",
+    "HttpRoute": "hookspecs",
     "Interrupted": "errors",
     "InvalidArguments": "errors",
     "InvalidOutput": "errors",
@@ -74,12 +92,21 @@ _HOMES = {
     "McpdError": "errors",
     "NoDaemon": "errors",
     "NotAuthorised": "errors",
+    "OutOfMemory": "errors",
+    "Offer": "spec",
     "Outcome": "hookspecs",
     "PluginError": "errors",
     "PluginLoadError": "errors",
     "Principal": "spec",
+    "ProcessDied": "errors",
     "Progress": "spec",
+    "PromptArgument": "spec",
+    "PromptMessage": "content.marks",
+    "PromptSpec": "spec",
     "Registrar": "services",
+    "RpcHandler": "hookspecs",
+    "ResourceNotFound": "errors",
+    "ResourceSpec": "spec",
     "SelectionError": "errors",
     "Service": "services",
     "ServiceHost": "services",
@@ -89,8 +116,13 @@ _HOMES = {
     "ToolError": "errors",
     "ToolSpec": "spec",
     "ToolUnavailable": "errors",
+    "Transport": "hookspecs",
+    "UnknownPrompt": "errors",
+    "UnknownResource": "errors",
     "UnknownTool": "errors",
     "hookimpl": "hookspecs",
+    "prompt": "content.marks",
+    "resource": "content.marks",
     "tool": "marks",
 }
 
@@ -102,6 +134,7 @@ __all__ = [
     "CallObserver",
     "CallRefused",
     "CallResult",
+    "ContentFailed",
     "Context",
     "DaemonError",
     "DeadlineExceeded",
@@ -109,6 +142,7 @@ __all__ = [
     "DirectoryOwned",
     "Health",
     "HostClosed",
+    "HttpRoute",
     "Interrupted",
     "InvalidArguments",
     "InvalidOutput",
@@ -116,12 +150,21 @@ __all__ = [
     "McpdError",
     "NoDaemon",
     "NotAuthorised",
+    "Offer",
+    "OutOfMemory",
     "Outcome",
     "PluginError",
     "PluginLoadError",
     "Principal",
+    "ProcessDied",
     "Progress",
+    "PromptArgument",
+    "PromptMessage",
+    "PromptSpec",
     "Registrar",
+    "ResourceNotFound",
+    "ResourceSpec",
+    "RpcHandler",
     "SelectionError",
     "Service",
     "ServiceHost",
@@ -131,9 +174,14 @@ __all__ = [
     "ToolError",
     "ToolSpec",
     "ToolUnavailable",
+    "Transport",
+    "UnknownPrompt",
+    "UnknownResource",
     "UnknownTool",
     "__version__",
     "hookimpl",
+    "prompt",
+    "resource",
     "tool",
 ]
 

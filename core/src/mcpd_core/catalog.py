@@ -60,9 +60,9 @@ class Catalog:
         return self._by_name.get(name)
 
     def categories(self) -> dict[str, tuple[ToolSpec, ...]]:
-        """Return the tools by category, both sorted; tools without one are under ``""``."""
+        """Return the listed tools by category, both sorted; those without one are under ``""``."""
         found: dict[str, list[ToolSpec]] = {}
-        for spec in self.specs:
+        for spec in filter(_is_listed, self.specs):
             found.setdefault(spec.category, []).append(spec)
         return {category: tuple(found[category]) for category in sorted(found)}
 
@@ -72,6 +72,8 @@ class Catalog:
         Ranked by how many of the words are found, then by where: in the name, then in title, tags
         and category, then in the description; a whole word before the start of one. Equal ranks
         are sorted by name.
+
+        Tools that are not listed are not found either.
 
         :param query: words in any order and case.
         :param limit: the most that are returned.
@@ -96,7 +98,7 @@ class Catalog:
         import difflib  # only needed for error messages
 
         by_folded: dict[str, str] = {}
-        for known in sorted(self._by_name):
+        for known in sorted(name for name, spec in self._by_name.items() if spec.listed):
             by_folded.setdefault(_folded(known), known)
         matches = difflib.get_close_matches(_folded(name), by_folded, n=n)
         return [by_folded[match] for match in matches]
@@ -112,8 +114,13 @@ class Catalog:
                     frozenset(_words(spec.description)),
                 )
                 for spec in self.specs
+                if spec.listed
             )
         return self._index
+
+
+def _is_listed(spec: ToolSpec) -> bool:
+    return spec.listed
 
 
 def _words(text: str) -> list[str]:

@@ -23,6 +23,7 @@ from .installed import (
     Installed,
     Metadata,
     find_damage,
+    find_rivals,
     installed,
     mend_by_reinstalling,
     normalise,
@@ -32,6 +33,7 @@ from .installed import (
 from .manifest import PluginManifest
 from .packages import PackageNotImportable, find_in_package
 from .spec import RUNTIMES, RuntimeName
+from .text import error_text, one_line
 
 __all__ = ["GROUP", "Candidate", "DistributionFault", "Scan", "explain_import_failure", "scan"]
 
@@ -101,7 +103,11 @@ def scan(path: Sequence[str] | None = None) -> Scan:
             faults.append(damage)
         if dist.leftover:
             continue
-        metadata_paths.setdefault(dist.key, []).append(dist.path)
+        found = metadata_paths.setdefault(dist.key, [])
+        rivals = find_rivals(dist.path, found, dist.name) if found else None
+        if rivals is not None:
+            faults.append(rivals)
+        found.append(dist.path)
         if dist.key not in winners:
             winners[dist.key] = dist
             if content is not None and _PREFILTER in content:
@@ -118,7 +124,7 @@ def scan(path: Sequence[str] | None = None) -> Scan:
 
 
 def _unreadable(dist: Installed, exc: Exception) -> DistributionFault:
-    problem = f"it cannot be read ({type(exc).__name__}: {exc})"
+    problem = f"it cannot be read ({error_text(exc)})"
     return DistributionFault(
         dist.name or dist.path, dist.path, problem, mend_by_reinstalling(dist.name)
     )
@@ -166,10 +172,10 @@ def _candidate(
         except ManifestError as exc:
             problem = str(exc)
         except Exception as exc:  # noqa: BLE001 - a boundary: it becomes the row's reason
-            problem = f"Its manifest cannot be read ({type(exc).__name__}: {exc})."
+            problem = f"Its manifest cannot be read ({error_text(exc)})."
     return Candidate(
-        name=line.name,
-        runtime=runtime,
+        name=one_line(line.name),
+        runtime=one_line(runtime),
         entry=entry,
         distribution=metadata.name,
         version=metadata.version,
@@ -189,6 +195,8 @@ def _check_line(line: EntryPointLine, distribution: str) -> tuple[str, str]:
         return f"The {where} has no '='. {mend_by_reinstalling(distribution)}", ""
     if not line.name or "\ufffd" in line.name:
         return f"The {where} names no plugin. {mend_by_reinstalling(distribution)}", ""
+    if one_line(line.name) != line.name:
+        return f"The name {line.name!r} has characters in it that nobody can see.", ""
     matched = _REFERENCE.match(line.value)
     reference = matched[1] + (f":{matched[2]}" if matched[2] else "") if matched else ""
     parts = reference.replace(":", ".").split(".")

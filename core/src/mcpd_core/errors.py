@@ -65,6 +65,12 @@ class ToolError(McpdError):
         self.retryable = retryable
 
 
+class ResourceNotFound(ToolError):
+    """Raised by the function of a resource template when nothing is at the URI that was read."""
+
+    code = "resource_not_found"
+
+
 class InvalidOutput(ToolError):
     """Raised when what a tool returned does not fit the output it declared, or cannot be sent."""
 
@@ -90,6 +96,18 @@ class ToolCrashed(ToolError):
     code = "tool_crashed"
 
 
+class OutOfMemory(ToolError):
+    """Raised in place of the answer of a tool whose process reached its memory limit."""
+
+    code = "out_of_memory"
+
+
+class ProcessDied(ToolError):
+    """Raised in place of the answer of a tool whose process ended before it answered."""
+
+    code = "process_died"
+
+
 # --- the call was refused: the tool did not start -------------------------------------------------
 
 
@@ -103,6 +121,18 @@ class UnknownTool(CallRefused):
     """Raised when no enabled plugin offers the tool that was called."""
 
     code = "unknown_tool"
+
+
+class UnknownResource(CallRefused):
+    """Raised when no enabled plugin offers a resource at the URI that was read."""
+
+    code = "unknown_resource"
+
+
+class UnknownPrompt(CallRefused):
+    """Raised when no enabled plugin offers the prompt that was asked for."""
+
+    code = "unknown_prompt"
 
 
 class InvalidArguments(CallRefused):
@@ -161,6 +191,19 @@ class CallCancelled(McpdError):
     caller whose bridged call was cancelled from elsewhere. Let it pass through."""
 
     code = "cancelled"
+
+
+class ContentFailed(McpdError):
+    """Raised when the function of a resource, a prompt or a completion failed.
+
+    :ivar kind: the code of the failure, for example ``deadline_exceeded``.
+    """
+
+    code = "content_failed"
+
+    def __init__(self, message: str, *, kind: str, data: Mapping[str, Any]) -> None:
+        super().__init__(message, data=data)
+        self.kind = kind
 
 
 # --- plugins and configuration --------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import DependencyBroken
 from .installed import DistributionFault, Installed, find_damage, mend_by_reinstalling
+from .text import error_text
 
 __all__ = ["DistributionFault", "explain_import_failure"]
 
@@ -37,6 +38,13 @@ def explain_import_failure(
     :param faults: the damage that is known of.
     :return: an error ready to be raised ``from exc``, or ``None`` when the failure is another one.
     """
+    try:
+        return _explain(exc, faults)
+    except Exception:  # noqa: BLE001 - anybody's exception with anybody's objects in its frames
+        return None
+
+
+def _explain(exc: BaseException, faults: Sequence[DistributionFault]) -> DependencyBroken | None:
     for link in _chain(exc):
         frames = _frames(link)
         reader = _reading_frame(link, frames)
@@ -47,7 +55,7 @@ def explain_import_failure(
         if not known and path is not None:
             known = [_look_closer(path, link)]
         # Without a path the damage was met while names were compared: all that is known is suspect.
-        suspects = known or list(faults)
+        suspects = known or [fault for fault in faults if fault.fatal]
         if suspects:
             return _dependency_broken(_importer_of(frames, reader), suspects)
     return None
@@ -63,7 +71,7 @@ def _look_closer(path: str, exc: BaseException) -> DistributionFault:
     if damage is not None:
         return damage
     name = dist.name or path
-    problem = f"its metadata cannot be read ({type(exc).__name__}: {exc})"
+    problem = f"its metadata cannot be read ({error_text(exc)})"
     return DistributionFault(name, path, problem, mend_by_reinstalling(name))
 
 

@@ -10,20 +10,23 @@ import difflib
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pluggy
 
-from . import hookspecs
+from . import answers, hookspecs
 from .errors import McpdError, PluginLoadError
 from .faults import explain_import_failure
-from .hookspecs import CallObserver, Outcome
+from .hookspecs import CallObserver, HttpRoute, Outcome, RpcHandler, Transport
 from .services import Service
-from .spec import PLACEMENTS, RUNTIMES, Call, ToolSpec
+from .spec import Call, RuntimeName, ToolSpec
+from .text import error_text, one_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,9 @@ class _Registering(Protocol):
 
 class Hooks:
     """The hooks of the plugins that are served.
+
+    Whatever a plugin raises ends here, also what is no `Exception`, such as a `SystemExit` or the
+    cancellation of a task. Only an interrupt is the user's own, and passes.
 
     :ivar broken: plugin -> reason, for each plugin of which an implementation failed; its other
         implementations are not called any more.
@@ -71,22 +77,19 @@ class Hooks:
             self._forget(name)
             raise PluginLoadError(
                 name,
-                f"A hook of plugin {name!r} does not fit this mcpd-core: {_one_line(exc)}",
+                f"A hook of plugin {name!r} does not fit this mcpd-core: "
+                f"{' '.join(str(exc).split())}",
                 hint=_upgrade_hint(requires_core),
             ) from exc
-        except PluginLoadError:
+        except (PluginLoadError, KeyboardInterrupt):
             self._forget(name)
             raise
-        except Exception as exc:
+        except BaseException as exc:
             self._forget(name)
             raise PluginLoadError(
-                name,
-                f"The hooks of plugin {name!r} cannot be read "
-                f"({type(exc).__name__}: {_one_line(exc)}).",
+                name, f"The hooks of plugin {name!r} cannot be read ({_one_line(exc)})."
             ) from exc
         self._observers = None
-        for hook in sorted(hookspecs.NOT_CALLED_YET.intersection(names)):
-            _log.warning("Plugin %r implements %s, which this version does not call.", name, hook)
         return names
 
     def unregister(self, name: str) -> None:
@@ -135,16 +138,19 @@ class Hooks:
 
     # --- hooks, one by one -----------------------------------------------------------------------
 
-    def tool_metadata(self, plugin: str) -> tuple[ToolSpec, ...] | None:
-        """Call ``mcpd_tool_metadata``.
+    def tool_metadata(
+        self, plugin: str, runtime: RuntimeName = "any"
+    ) -> tuple[ToolSpec, ...] | None:
+        """Call ``mcpd_tool_metadata`` of one plugin: none can speak for another.
 
         :param plugin: the plugin whose tools are asked for.
-        :returns: ``None`` when no implementation knows it: the manifest counts.
+        :param runtime: what its entry-point group declares.
+        :returns: ``None`` when it has nothing to say, or nothing sound: the manifest counts.
         """
-        for owner, answer in self._answers("mcpd_tool_metadata", plugin=plugin):
-            specs = self._items(owner, "mcpd_tool_metadata", answer, ToolSpec)
-            if specs is not None:
-                return specs
+        hook = "mcpd_tool_metadata"
+        read = partial(answers.tools, plugin=plugin, runtime=runtime)
+        for owner, answer in self._answers(hook, only=plugin, plugin=plugin):
+            return self._read(owner, hook, read, answer)
         return None
 
     def register_tools(self, registrar: _Registering) -> None:
@@ -164,21 +170,23 @@ class Hooks:
         :returns: the contract with another runtime or placement, or ``None`` when no plugin asks
             for that.
         """
-        for owner, answer in self._answers("mcpd_select_runtime", spec=spec, available=available):
-            problem = _selection_problem(answer, available)
-            if not problem:
-                return replace(spec, runtime=answer.runtime, placement=answer.placement)
-            self._fail(owner, "mcpd_select_runtime", f"it answered {problem}")
+        hook = "mcpd_select_runtime"
+        read = partial(answers.selection, spec=spec, available=available)
+        for owner, answer in self._answers(hook, spec=spec, available=available):
+            selected = self._read(owner, hook, read, answer)
+            if selected is not None:
+                return selected
         return None
 
-    def services(self) -> list[tuple[str, Service]]:
+    def services(self, only: str | None = None) -> list[tuple[str, Service]]:
         """Call ``mcpd_services``.
 
+        :param only: the plugin that is asked; ``None`` asks all.
         :returns: the services with the plugin that each belongs to.
         """
         found = []
-        for owner, answer in self._answers("mcpd_services"):
-            for service in self._items(owner, "mcpd_services", answer, Service) or ():
+        for owner, answer in self._answers("mcpd_services", only=only):
+            for service in self._read(owner, "mcpd_services", answers.services, answer) or ():
                 found.append((owner, service))
         return found
 
@@ -189,15 +197,10 @@ class Hooks:
         """
         if self._observers is None:
             found: list[tuple[str, CallObserver]] = []
-            for owner, answer in self._answers("mcpd_call_observers"):
-                for observer in self._items(owner, "mcpd_call_observers", answer, object) or ():
-                    if callable(getattr(observer, "before", None)) and callable(
-                        getattr(observer, "after", None)
-                    ):
-                        found.append((owner, observer))
-                    else:
-                        problem = f"{observer!r} lacks before() or after()"
-                        self._fail(owner, "mcpd_call_observers", problem)
+            hook = "mcpd_call_observers"
+            for owner, answer in self._answers(hook):
+                for observer in self._read(owner, hook, answers.observers, answer) or ():
+                    found.append((owner, observer))
             self._observers = tuple(found)
         return self._observers
 
@@ -206,7 +209,9 @@ class Hooks:
         for owner, observer in self.call_observers():
             try:
                 observer.before(call)
-            except (Exception, SystemExit) as exc:  # noqa: BLE001 - reported by _drop
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:  # noqa: BLE001 - reported by _drop
                 self._drop(owner, observer, "before", exc)
 
     def after_call(self, call: Call, outcome: Outcome) -> None:
@@ -214,23 +219,60 @@ class Hooks:
         for owner, observer in self.call_observers():
             try:
                 observer.after(call, outcome)
-            except (Exception, SystemExit) as exc:  # noqa: BLE001 - reported by _drop
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:  # noqa: BLE001 - reported by _drop
                 self._drop(owner, observer, "after", exc)
 
-    def settings(self) -> list[tuple[str, str, type[BaseModel]]]:
+    def settings(self, only: str | None = None) -> list[tuple[str, str, type[BaseModel]]]:
         """Call ``mcpd_settings``.
 
+        :param only: the plugin that is asked; ``None`` asks all.
         :returns: plugin, section and model of each.
         """
         found: list[tuple[str, str, type[BaseModel]]] = []
-        for owner, answer in self._answers("mcpd_settings"):
-            match answer:
-                case (str() as section, type() as model) if hasattr(model, "model_validate"):
-                    found.append((owner, section, model))
-                case _:
-                    problem = f"it answered {answer!r} instead of (section, pydantic model)"
-                    self._fail(owner, "mcpd_settings", problem)
+        for owner, answer in self._answers("mcpd_settings", only=only):
+            read = self._read(owner, "mcpd_settings", answers.settings, answer)
+            if read is not None:
+                found.append((owner, *read))
         return found
+
+    def transports(self, only: str | None = None) -> list[tuple[str, Transport]]:
+        """Call ``mcpd_transports``.
+
+        :param only: the plugin that is asked; ``None`` asks all.
+        :returns: the transports with the plugin that each belongs to.
+        """
+        hook = "mcpd_transports"
+        return [
+            (owner, transport)
+            for owner, answer in self._answers(hook, only=only)
+            for transport in self._read(owner, hook, answers.transports, answer) or ()
+        ]
+
+    def rpc_methods(self) -> list[tuple[str, str, RpcHandler]]:
+        """Call ``mcpd_rpc_methods``.
+
+        :returns: plugin, name and handler of each.
+        """
+        hook = "mcpd_rpc_methods"
+        found = []
+        for owner, answer in self._answers(hook):
+            methods = self._read(owner, hook, answers.rpc_methods, answer) or {}
+            found += [(owner, name, handler) for name, handler in methods.items()]
+        return found
+
+    def http_routes(self) -> list[tuple[str, HttpRoute]]:
+        """Call ``mcpd_http_routes``.
+
+        :returns: the routes with the plugin that each belongs to.
+        """
+        hook = "mcpd_http_routes"
+        return [
+            (owner, route)
+            for owner, answer in self._answers(hook)
+            for route in self._read(owner, hook, answers.http_routes, answer) or ()
+        ]
 
     # --- isolation -------------------------------------------------------------------------------
 
@@ -245,56 +287,50 @@ class Hooks:
                 continue
             try:
                 answer = impl.function(*(arguments[name] for name in impl.argnames))
-            except (Exception, SystemExit) as exc:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:
                 broken = explain_import_failure(exc)
                 if broken is not None:
-                    self._fail(owner, hook, broken.message.rstrip("."))
+                    self._fail(owner, hook, broken.message)
                 else:
-                    self._fail(owner, hook, f"it raised {type(exc).__name__}: {exc}", exc)
+                    self._fail(owner, hook, _raised(exc), exc)
                 if raising:
                     known = broken or (exc if isinstance(exc, McpdError) else None)
-                    hint = known.hint if known else ""
+                    hint = getattr(known, "hint", "")
                     raise PluginLoadError(owner, self.broken[owner], hint=hint) from exc
                 continue
             if answer is not None:
                 yield owner, answer
 
-    def _items(self, owner: str, hook: str, answer: Any, kind: type[Any]) -> tuple[Any, ...] | None:
-        """Return an answer as a tuple, or ``None`` after having marked the plugin broken."""
+    def _read(self, owner: str, hook: str, read: Callable[[Any], T], answer: Any) -> T | None:
+        """Return what an answer says, or ``None`` after having marked the plugin broken."""
         try:
-            items = tuple(answer)
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - an answer may be a generator
-            self._fail(owner, hook, f"its answer cannot be iterated ({exc})", exc)
-            return None
-        for item in items:
-            if not isinstance(item, kind):
-                self._fail(owner, hook, f"it answered {item!r}, which is no {kind.__name__}")
-                return None
-        return items
+            return read(answer)
+        except answers.Unfit as exc:
+            self._fail(owner, hook, str(exc))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - reported; an answer may be a generator
+            self._fail(owner, hook, f"its answer cannot be read ({error_text(exc)})", exc)
+        return None
 
     def _drop(self, owner: str, observer: CallObserver, method: str, exc: BaseException) -> None:
         self._observers = tuple(item for item in self.call_observers() if item[1] is not observer)
-        problem = f"{method}() of an observer raised {type(exc).__name__}: {exc}"
+        problem = f"{method}() of an observer raised {error_text(exc)}"
         self._fail(owner, "mcpd_call_observers", problem, exc)
 
     def _fail(self, owner: str, hook: str, problem: str, exc: BaseException | None = None) -> None:
-        reason = f"{hook} of plugin {owner!r} failed: {problem}."
+        reason = f"{hook} of plugin {owner!r} failed: {problem.rstrip('.')}."
         _log.error("%s", reason, exc_info=exc)
         self.broken[owner] = reason
         if self._on_broken is not None:
             self._on_broken(owner, reason)
 
 
-def _selection_problem(answer: object, available: Collection[str]) -> str:
-    if not isinstance(answer, ToolSpec):
-        return f"{answer!r} instead of a ToolSpec"
-    if answer.runtime not in RUNTIMES or answer.placement not in PLACEMENTS:
-        return f"the unknown place {answer.runtime!r}, {answer.placement!r}"
-    if answer.runtime not in ("any", *available):
-        return f"the runtime {answer.runtime!r}, which cannot be had"
-    if answer.placement not in ("loop", *available):
-        return f"the placement {answer.placement!r}, which cannot be had"
-    return ""
+def _raised(exc: BaseException) -> str:
+    message = getattr(exc, "message", None) if isinstance(exc, McpdError) else None
+    return message if isinstance(message, str) else f"it raised {error_text(exc)}"
 
 
 def _upgrade_hint(requires_core: str) -> str:
@@ -307,4 +343,4 @@ def _upgrade_hint(requires_core: str) -> str:
 
 
 def _one_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())
+    return one_line(error_text(exc))

@@ -23,14 +23,14 @@ nobody can wrap what another plugin does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
 
 from .services import Registrar, Service
-from .spec import Call, CallResult, ToolSpec
+from .spec import Call, CallResult, Principal, ToolSpec
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -41,8 +41,40 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 #: Marks a function of a plugin module as the implementation of the hook of the same name.
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-#: Hooks that are specified, but that this version does not call; an implementation is reported.
-NOT_CALLED_YET = frozenset({"mcpd_http_routes", "mcpd_rpc_methods", "mcpd_transports"})
+#: Answers one JSON-RPC request: takes its parameters without ``_meta`` and who makes it, and
+#: returns the result.
+RpcHandler = Callable[[Mapping[str, Any], Principal], Awaitable[Mapping[str, Any] | None]]
+#: Serves one HTTP request: an ASGI application (https://asgi.readthedocs.io).
+HttpHandler = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class HttpRoute:
+    """A path that the server answers beside MCP, to whom it would let call tools.
+
+    :ivar path: begins with ``/``, and is matched as a whole.
+    :ivar methods: the HTTP methods that are served; others are answered with 405.
+    :ivar handler: an ASGI application, awaited on the host's asyncio loop.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    handler: HttpHandler
+
+
+@dataclass(frozen=True)
+class Transport:
+    """A further way for clients to arrive.
+
+    :ivar name: for messages and for the health of the server; unique among the enabled plugins.
+    :ivar factory: as that of a `Service`; it accepts clients from when it yields until it is left,
+        and hands each to `ServiceHost.serve_stream`.
+    :ivar runtime: the library of the factory.
+    """
+
+    name: str
+    factory: str
+    runtime: Literal["asyncio", "trio"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +92,9 @@ class Outcome:
 
 
 class CallObserver(Protocol):
-    """Sees every call, nested ones included. Both methods run on the host's thread and must be
-    cheap: every caller waits for them. An observer that raises is not asked again."""
+    """Sees every call, nested ones included, and every reading of a resource and writing of a
+    prompt; ``call.spec`` says which. Both methods run on the host's thread and must be cheap: every
+    caller waits for them. An observer that raises is not asked again."""
 
     def before(self, call: Call) -> None:
         """Called when the tool is about to run: admitted, and its arguments checked."""
@@ -74,12 +107,13 @@ class CallObserver(Protocol):
 
 @hookspec(firstresult=True)
 def mcpd_tool_metadata(plugin: str) -> Iterable[ToolSpec] | None:
-    """Return the contracts of one plugin's tools; the first answer that is not ``None`` counts.
+    """Return the contracts of the plugin's own tools.
 
-    Without an answer they are taken from the manifest. Only needed by plugins whose tools are
+    They are checked as those of a manifest are, and belong to the plugin whatever they say. With
+    the answer ``None`` they are taken from the manifest. Only needed by plugins whose tools are
     neither known when the manifest is made nor registered by `mcpd_register_tools`.
 
-    :param plugin: the name of the plugin that is asked about; answer ``None`` for any but yours.
+    :param plugin: the name of the plugin that is asked, which is always your own.
 
     .. versionadded:: 0.1
     """
@@ -87,12 +121,13 @@ def mcpd_tool_metadata(plugin: str) -> Iterable[ToolSpec] | None:
 
 @hookspec
 def mcpd_register_tools(registrar: Registrar) -> None:
-    """Say which tools the plugin offers.
+    """Say which tools, resources and prompts the plugin offers.
 
     Called when its manifest is made. A plugin with a manifest is not asked again when it is served;
     one without is asked at every start of the server.
 
-    :param registrar: receives functions with the ``@tool`` mark, or modules of them.
+    :param registrar: receives functions with the ``@tool``, ``@resource`` or ``@prompt`` mark, or
+        modules of them.
 
     .. versionadded:: 0.1
     """
@@ -102,7 +137,7 @@ def mcpd_register_tools(registrar: Registrar) -> None:
 def mcpd_select_runtime(spec: ToolSpec, available: Collection[str]) -> ToolSpec | None:
     """Run a tool elsewhere than it declares; the first answer that is not ``None`` counts.
 
-    Asked once per tool, when its code is loaded.
+    Asked once per tool, before its code is loaded: what is placed in a process is loaded there.
 
     :param spec: the tool's contract.
     :param available: what can be had: ``asyncio``, ``trio``, and the placements besides ``loop``.
@@ -142,27 +177,32 @@ def mcpd_settings() -> tuple[str, type[BaseModel]]:  # type: ignore[empty-body]
 
 
 @hookspec
-def mcpd_transports() -> Iterable[Any]:  # type: ignore[empty-body]
-    """Return further ways for clients to arrive. Reserved: this version does not call it, and what
-    it is to return is not settled.
+def mcpd_transports() -> Iterable[Transport]:  # type: ignore[empty-body]
+    """Return further ways for clients to arrive. They are opened when the server starts, and closed
+    when it stops or the plugin is disabled.
 
     .. versionadded:: 0.1
     """
 
 
 @hookspec
-def mcpd_rpc_methods() -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Return further JSON-RPC methods by name. Reserved: this version does not call it, and what
-    it is to return is not settled.
+def mcpd_rpc_methods() -> Mapping[str, RpcHandler]:  # type: ignore[empty-body]
+    """Return further JSON-RPC methods that the server answers, by name.
+
+    A name has the form ``plugin/method``; those of the Model Context Protocol and those that begin
+    with ``mcpd/`` are taken. Only the owner of the server may call them.
+
+    :returns: ``async def`` functions that are awaited on the host's asyncio loop with the
+        parameters and the `Principal`; an `McpdError` that one raises reaches the client as it is.
 
     .. versionadded:: 0.1
     """
 
 
 @hookspec
-def mcpd_http_routes() -> Iterable[Any]:  # type: ignore[empty-body]
-    """Return further HTTP routes. Reserved: this version does not call it, and what it is to return
-    is not settled.
+def mcpd_http_routes() -> Iterable[HttpRoute]:  # type: ignore[empty-body]
+    """Return further paths that are served over HTTP. They are guarded as MCP itself is: the
+    ``Host`` and ``Origin`` headers are checked, and who may not call tools is refused.
 
     .. versionadded:: 0.1
     """

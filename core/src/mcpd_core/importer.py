@@ -18,6 +18,7 @@ from typing import Any
 
 from .errors import McpdError, PluginLoadError
 from .faults import DistributionFault, explain_import_failure
+from .text import error_text, shown
 
 #: Seconds after which a running import no longer keeps the next one waiting.
 PATIENCE = 2.0
@@ -201,24 +202,34 @@ def _resolve(job: _Job) -> Any:
 def _load_error(
     job: _Job, exc: BaseException, faults: Sequence[DistributionFault]
 ) -> PluginLoadError:
-    if isinstance(exc, PluginLoadError):
-        return exc
     what = f"{job.reference} of plugin {job.plugin!r} cannot be loaded"
+    try:
+        error = _explained(job, what, exc, faults)
+    except BaseException:  # noqa: BLE001 - whatever an exception does, those who wait are told
+        error = PluginLoadError(job.plugin, f"{what}: {error_text(exc)}.")
+    if error is not exc:
+        error.__cause__ = exc
+    return error
+
+
+def _explained(
+    job: _Job, what: str, exc: BaseException, faults: Sequence[DistributionFault]
+) -> PluginLoadError:
+    # A plugin's own kind of error need not have what ours have; asking for it raises then.
+    if isinstance(exc, PluginLoadError) and isinstance(exc.message + exc.hint, str):
+        return exc
     explanation = explain_import_failure(exc, faults)
     if explanation is not None:
-        error = PluginLoadError(job.plugin, f"{what}: {explanation.message}", hint=explanation.hint)
-    elif isinstance(exc, SystemExit):
-        error = PluginLoadError(job.plugin, f"{what}: it called sys.exit({exc.code!r}){_at(exc)}.")
-    elif isinstance(exc, McpdError):
-        error = PluginLoadError(job.plugin, f"{what}: {exc.message}", hint=exc.hint)
-    else:
-        hint = ""
-        if isinstance(exc, ModuleNotFoundError) and exc.name:
-            hint = f"The module {exc.name!r} is missing: reinstall the plugin's distribution."
-        text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-        error = PluginLoadError(job.plugin, f"{what}: {text}{_at(exc)}.", hint=hint)
-    error.__cause__ = exc
-    return error
+        return PluginLoadError(job.plugin, f"{what}: {explanation.message}", hint=explanation.hint)
+    if isinstance(exc, McpdError):
+        return PluginLoadError(job.plugin, f"{what}: {exc.message}", hint=exc.hint)
+    if isinstance(exc, SystemExit):
+        code = shown(exc.code)
+        return PluginLoadError(job.plugin, f"{what}: it called sys.exit({code}){_at(exc)}.")
+    hint = ""
+    if isinstance(exc, ModuleNotFoundError) and exc.name:
+        hint = f"The module {exc.name!r} is missing: reinstall the plugin's distribution."
+    return PluginLoadError(job.plugin, f"{what}: {error_text(exc)}{_at(exc)}.", hint=hint)
 
 
 def _at(exc: BaseException) -> str:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import Any, NamedTuple
 
+from .text import error_text, one_line
+
 _SUFFIXES = (".dist-info", ".egg-info")
 _SEPARATORS = re.compile(r"[-_.]+")
 _CORE_REQUIREMENT = re.compile(r"\s*mcpd[-_.]core\b(?:\s*\[.*?\])?\s*\(?([^;)]*)", re.IGNORECASE)
@@ -29,12 +31,15 @@ class DistributionFault:
     :ivar path: its metadata directory.
     :ivar problem: what is wrong with it, as a clause without full stop.
     :ivar mend: what a person can do about it, as a sentence.
+    :ivar fatal: whether libraries that read the metadata of all distributions may fail because of
+        it.
     """
 
     distribution: str
     path: str
     problem: str
     mend: str
+    fatal: bool = True
 
     def __str__(self) -> str:
         return f"{self.distribution} ({self.path}): {self.problem}. {self.mend}"
@@ -88,8 +93,8 @@ class Installed:
         :raises OSError: when the file is there and cannot be read.
         """
         try:
-            with open(self.path + os.sep + filename, "rb") as file:
-                return file.read()
+            with open(self.path + os.sep + filename, "rb", opener=_open_at_once) as file:
+                return file.read() or b""
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -100,6 +105,11 @@ class Installed:
             or os.path.exists(self.path + os.sep + "PKG-INFO")
             or os.path.isfile(self.path)  # distutils wrote a single .egg-info file
         )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A named pipe that nobody writes to would keep the scan waiting for ever.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 class _Foreign(Installed):
@@ -134,11 +144,14 @@ def installed(path: Sequence[str] | None, faults: list[DistributionFault]) -> It
     :param path: directories to search; ``None`` stands for `sys.path`.
     :param faults: receives what could not be listed.
     """
-    for entry in sys.path if path is None else path:
+    places: Sequence[Any] = sys.path if path is None else path
+    for entry in places:
+        if not isinstance(entry, str):
+            continue  # as the import system does with whatever else people put there
         try:
             # Sorted, so that the same environment always reads the same way.
             children = sorted(os.listdir(entry or "."))
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, PermissionError, ValueError):  # the last: a NUL in the name
             continue
         except OSError:  # a file: perhaps a zipped egg
             yield from _from_finder(PathFinder, [entry], faults)
@@ -185,9 +198,9 @@ def _from_finder(
     try:
         for distribution in finder.find_distributions(context):
             yield _Foreign(distribution)
-    except Exception as exc:  # noqa: BLE001 - the finder is anybody's code; reported as a fault
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - anybody's code; reported as a fault
         name = getattr(finder, "__name__", type(finder).__name__)
-        problem = f"the finder {name} cannot list distributions ({type(exc).__name__}: {exc})"
+        problem = f"the finder {name} cannot list distributions ({error_text(exc)})"
         where = path[0] if path else name
         faults.append(DistributionFault(name, where, problem, f"Repair or remove {where}."))
 
@@ -198,6 +211,30 @@ def mend_by_reinstalling(name: str) -> str:
     :param name: of the distribution.
     """
     return f"Reinstall it: pip install --force-reinstall {name}"
+
+
+def find_rivals(path: str, others: Sequence[str], name: str) -> DistributionFault | None:
+    """Return the fault that a directory holds the metadata of one distribution more than once.
+
+    Which of them tells the truth cannot be known: an installer was interrupted, or did not know of
+    the other one. The same name in another directory of the path is none: there the nearer wins.
+
+    :param path: a metadata directory.
+    :param others: the metadata directories of the same name that were found before, nearest first.
+    """
+    place = os.path.dirname(path)
+    first = next((other for other in others if os.path.dirname(other) == place), path)
+    if first == path:
+        return None
+    return DistributionFault(
+        name,
+        path,
+        f"{os.path.basename(first)} beside it describes the same distribution, and only that "
+        "one is read",
+        f"Remove both and install it again: pip uninstall -y {name} until nothing is left, then "
+        f"pip install {name}",
+        fatal=False,
+    )
 
 
 def read_metadata(dist: Installed) -> Metadata:
@@ -215,9 +252,9 @@ def read_metadata(dist: Installed) -> Metadata:
             break  # the description follows
         key, _, value = line.partition(":")
         if key == "Name":
-            name = value.strip() or name
+            name = one_line(value.strip()) or name
         elif key == "Version":
-            version = value.strip() or version
+            version = one_line(value.strip()) or version
         elif key == "Requires-Dist" and (matched := _CORE_REQUIREMENT.match(value)):
             requires_core = matched[1].strip()
     return Metadata(name, version, requires_core)

@@ -7,11 +7,14 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
+from .content.catalog import ContentCatalog
+from .content.contract import offered_by_both
 from .faults import DistributionFault
-from .spec import ToolSpec
+from .spec import PromptSpec, ResourceSpec, ToolSpec
 
 State = Literal["enabled", "disabled", "broken", "conflict", "missing-runtime"]
 
@@ -24,6 +27,8 @@ class PluginRow:
     :ivar reason: why it is in its state and what a person can do about it. An enabled plugin has
         one only when there is something to be said.
     :ivar tools: the contracts of its tools as far as they are known without importing it.
+    :ivar resources: likewise.
+    :ivar prompts: likewise.
     :ivar entry: ``module`` or ``module:attribute`` of its hooks.
     :ivar hooks: the hooks that its manifest names.
     :ivar metadata_provider: the module that listing asks for its tools, if it has one.
@@ -46,6 +51,8 @@ class PluginRow:
     manifest_path: Path | None = None
     requires_core: str = ""
     metadata_paths: tuple[str, ...] = field(default=(), repr=False)
+    resources: tuple[ResourceSpec, ...] = ()
+    prompts: tuple[PromptSpec, ...] = ()
 
     @property
     def label(self) -> str:
@@ -57,6 +64,11 @@ class PluginRow:
         """Whether the distribution is installed so that its sources can be edited in place."""
         return any(_editable(path) for path in self.metadata_paths)
 
+    @property
+    def listed(self) -> int:
+        """How many of the tools clients are told of."""
+        return sum(spec.listed for spec in self.tools)
+
     def to_json(self) -> dict[str, Any]:
         """Return the row as ``mcpd plugins list --json`` shows it."""
         return {
@@ -65,7 +77,7 @@ class PluginRow:
             "version": self.version,
             "runtime": self.runtime,
             "state": self.state,
-            "tools": len(self.tools),
+            "tools": self.listed,
             "bundles": list(self.bundles),
             "reason": self.reason,
             "editable": self.editable,
@@ -93,9 +105,24 @@ class Inventory:
         """Return the tools of the enabled plugins."""
         return tuple(spec for row in self.enabled for spec in row.tools)
 
+    def content(self) -> ContentCatalog:
+        """Return the resources and the prompts of the enabled plugins."""
+        return ContentCatalog(
+            (spec for row in self.enabled for spec in row.resources),
+            (spec for row in self.enabled for spec in row.prompts),
+        )
+
     def get(self, plugin: str) -> PluginRow | None:
         """Return the enabled plugin of that name, or ``None``."""
         return next((row for row in self.enabled if row.name == plugin), None)
+
+    def disabled_tool(self, name: str) -> tuple[ToolSpec, PluginRow] | tuple[None, None]:
+        """Return the tool of that name or alias of a disabled plugin, and the plugin."""
+        for row in self.rows:
+            for spec in row.tools if row.state == "disabled" else ():
+                if name in (spec.name, *spec.aliases):
+                    return spec, row
+        return None, None
 
     def with_broken(self, plugin: str, reason: str) -> Inventory:
         """Return an inventory in which an enabled plugin is ``broken``.
@@ -112,25 +139,40 @@ class Inventory:
             ),
         )
 
-    def with_tools(self, plugin: str, tools: Iterable[ToolSpec]) -> Inventory:
+    def with_tools(
+        self,
+        plugin: str,
+        tools: Iterable[ToolSpec],
+        *,
+        resources: Iterable[ResourceSpec] | None = None,
+        prompts: Iterable[PromptSpec] | None = None,
+    ) -> Inventory:
         """Return an inventory in which an enabled plugin offers the tools given.
 
         This is how the tools of a plugin without manifest become known when it is served. Plugins
         that now collide say ``conflict``.
+
+        :param resources: what it offers of these from now on; ``None`` for what it did before.
+        :param prompts: likewise.
         """
         rows = tuple(
-            replace(row, tools=tuple(tools))
+            replace(
+                row,
+                tools=tuple(tools),
+                resources=row.resources if resources is None else tuple(resources),
+                prompts=row.prompts if prompts is None else tuple(prompts),
+            )
             if row.name == plugin and row.state == "enabled"
             else row
             for row in self.rows
         )
-        return replace(self, rows=mark_tool_conflicts(rows))
+        return replace(self, rows=mark_conflicts(rows))
 
 
-def mark_tool_conflicts(rows: Sequence[PluginRow]) -> tuple[PluginRow, ...]:
-    """Mark the enabled plugins that claim the same tool name or alias.
+def mark_conflicts(rows: Sequence[PluginRow]) -> tuple[PluginRow, ...]:
+    """Mark the enabled plugins that claim the same tool name or alias, prompt or URI.
 
-    Neither wins: both rows name the other and the tool.
+    Neither wins: both rows name the other and what it is about.
     """
     claims: dict[str, list[PluginRow]] = {}
     for row in rows:
@@ -142,20 +184,26 @@ def mark_tool_conflicts(rows: Sequence[PluginRow]) -> tuple[PluginRow, ...]:
         for row in claimants:
             for other in claimants:
                 if other is not row:
-                    rivals.setdefault(row.label, {}).setdefault(other.label, set()).add(name)
+                    shared = rivals.setdefault(row.label, {}).setdefault(other.label, set())
+                    shared.add(repr(name))
+    contentful = [row for row in rows if row.state == "enabled" and (row.resources or row.prompts)]
+    for row, other in permutations(contentful, 2):
+        for label in offered_by_both(row, other):
+            shared = rivals.setdefault(row.label, {}).setdefault(other.label, set())
+            shared.add(f"the {label}")
     return tuple(
-        replace(row, state="conflict", reason=_tool_conflict(rivals[row.label]))
+        replace(row, state="conflict", reason=_conflict(rivals[row.label]))
         if row.state == "enabled" and row.label in rivals
         else row
         for row in rows
     )
 
 
-def _tool_conflict(rivals: dict[str, set[str]]) -> str:
+def _conflict(rivals: dict[str, set[str]]) -> str:
     clashes = []
     for label in sorted(rivals):
         names = sorted(rivals[label])
-        shown = ", ".join(repr(name) for name in names[:3])
+        shown = ", ".join(names[:3])
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         clashes.append(f"{label} offers {shown}{more} too")
     return f"{'; '.join(clashes)}. Deny one of the plugins, or leave it out of --plugins."

@@ -4,27 +4,43 @@
 is strict about what it knows, so that an error names the plugin and the place in the file, and
 tolerant of keys that it does not know, so that a newer plugin can still be listed. Rendering is
 deterministic: the same specs give the same bytes on every supported Python.
+
+What a tool's item leaves out has a default, that of `ToolSpec`: above all, a tool without
+``placement`` runs on the loop. Only the code knows whether a function is a plain ``def``, which
+belongs in a thread; so the manifest that is made from the code says ``thread`` wherever that is so.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ManifestError
-from .spec import PLACEMENTS, RUNTIMES, TOOL_NAME, Annotations, Placement, RuntimeName, ToolSpec
+from . import json_schema
+from .content.contract import read_prompts, read_resources, render_prompt, render_resource
+from .contract import (
+    ANNOTATIONS,
+    Problem,
+    as_array,
+    as_line,
+    as_lines,
+    as_object,
+    facts_of,
+    no_arguments,
+    plain,
+    read_tools,
+)
+from .errors import ManifestError, PluginLoadError
+from .json_schema import brief
+from .spec import Annotations, PromptSpec, ResourceSpec, RuntimeName, ToolSpec
+from .text import clean, one_line
 
 FILENAME = "mcpd_plugin.json"
 #: The version of the file's format that is written, and the newest that can be read.
 SCHEMA = 1
 #: The version of the interface between core and plugins.
 API = 1
-
-_ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
-_ANNOTATIONS = ("read_only", "destructive", "idempotent", "open_world")
 
 
 @dataclass(frozen=True)
@@ -45,13 +61,8 @@ class PluginManifest:
     hooks: tuple[str, ...] = ()
     metadata_provider: str | None = None
     commands: tuple[Mapping[str, Any], ...] = ()
-
-
-class _Problem(Exception):
-    """What is wrong at one place of a file; becomes a `ManifestError` that names the plugin."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path}: {problem}" if path else problem)
+    resources: tuple[ResourceSpec, ...] = ()
+    prompts: tuple[PromptSpec, ...] = ()
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -69,14 +80,14 @@ def parse(
     :raises ManifestError: when the manifest does not describe the plugin, and properly so.
     """
     try:
-        document = _object(_load(content), "")
+        document = as_object(_load(content), "")
         _check_versions(document, plugin, requires_core)
-        plugins = _object(document.get("plugins", {}), "plugins")
+        plugins = as_object(document.get("plugins", {}), "plugins")
         if plugin not in plugins:
             known = ", ".join(sorted(plugins)) or "no plugin"
-            raise _Problem("plugins", f"describes {known}, but not {plugin!r}")
-        return _plugin(_object(plugins[plugin], f"plugins.{plugin}"), plugin, runtime)
-    except _Problem as problem:
+            raise Problem("plugins", f"describes {known}, but not {plugin!r}")
+        return _plugin(as_object(plugins[plugin], f"plugins.{plugin}"), plugin, runtime)
+    except Problem as problem:
         raise ManifestError(
             plugin,
             f"The manifest of plugin {plugin!r} is not valid: {problem}.",
@@ -87,21 +98,38 @@ def parse(
 def parse_tools(items: object, *, plugin: str, runtime: RuntimeName) -> tuple[ToolSpec, ...]:
     """Read a list of tools, as a manifest holds it and as a metadata provider returns it.
 
+    :param items: anybody's objects; they are copied.
     :raises ManifestError: when it is not a proper one.
     """
     try:
-        return _tools(items, "tools", plugin, runtime)
-    except _Problem as problem:
+        return read_tools(plain(items), "tools", plugin, runtime)
+    except Problem as problem:
         raise ManifestError(
             plugin, f"The tools of plugin {plugin!r} are not described properly: {problem}."
         ) from None
 
 
+def checked(
+    specs: Iterable[ToolSpec], *, plugin: str, runtime: RuntimeName
+) -> tuple[ToolSpec, ...]:
+    """Read contracts that code has made as strictly as a manifest that holds them is read.
+
+    :param specs: what they say about their plugin does not count.
+    :param plugin: the plugin that they belong to.
+    :raises ManifestError: when one of them is not proper, or two claim the same name.
+    """
+    return parse_tools([facts_of(spec) for spec in specs], plugin=plugin, runtime=runtime)
+
+
 def _load(content: bytes) -> object:
     try:
-        return json.loads(content)
+        return json.loads(content, parse_constant=_no_number)
     except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
-        raise _Problem("", f"it is not JSON ({exc})") from None
+        raise Problem("", f"it is not JSON ({exc})") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _check_versions(document: Mapping[str, Any], plugin: str, requires_core: str) -> None:
@@ -111,7 +139,7 @@ def _check_versions(document: Mapping[str, Any], plugin: str, requires_core: str
     ):
         version = document.get(key)
         if type(version) is not int or version < 1:
-            raise _Problem(key, f"must be a positive integer, not {_shown(version)}")
+            raise Problem(key, f"must be a positive integer, not {brief(version)}")
         if version > supported:
             needed = f"mcpd-core{requires_core}" if requires_core else "a newer mcpd-core"
             raise ManifestError(
@@ -126,174 +154,37 @@ def _plugin(item: Mapping[str, Any], name: str, runtime: RuntimeName) -> PluginM
     path = f"plugins.{name}"
     declared = item.get("runtime", runtime)
     if declared != runtime:
-        raise _Problem(
+        raise Problem(
             f"{path}.runtime",
-            f"says {_shown(declared)}, but the entry point is in the group of {runtime!r}",
+            f"says {brief(declared)}, but the entry point is in the group of {runtime!r}",
         )
     provider = item.get("metadata_provider")
     if provider is not None:
-        _text(provider, f"{path}.metadata_provider")
-    commands = _array(item.get("commands", []), f"{path}.commands")
+        provider = as_line(provider, f"{path}.metadata_provider")
+    commands = as_array(item.get("commands", []), f"{path}.commands")
     return PluginManifest(
         name=name,
         runtime=runtime,
-        tools=_tools(item.get("tools", []), f"{path}.tools", name, runtime),
-        bundles=_texts(item.get("bundles", []), f"{path}.bundles"),
-        hooks=_texts(item.get("hooks", []), f"{path}.hooks"),
+        tools=read_tools(item.get("tools", []), f"{path}.tools", name, runtime),
+        bundles=as_lines(item.get("bundles", []), f"{path}.bundles"),
+        hooks=as_lines(item.get("hooks", []), f"{path}.hooks"),
         metadata_provider=provider,
         commands=tuple(
-            _object(command, f"{path}.commands[{i}]") for i, command in enumerate(commands)
+            as_object(command, f"{path}.commands[{i}]") for i, command in enumerate(commands)
         ),
+        resources=read_resources(item.get("resources", []), f"{path}.resources", name, runtime),
+        prompts=read_prompts(item.get("prompts", []), f"{path}.prompts", name, runtime),
     )
-
-
-def _tools(items: object, path: str, plugin: str, runtime: RuntimeName) -> tuple[ToolSpec, ...]:
-    specs = []
-    owner: dict[str, str] = {}
-    for i, item in enumerate(_array(items, path)):
-        where = f"{path}[{i}]"
-        spec = _tool(_object(item, where), where, plugin, runtime)
-        for name in (spec.name, *spec.aliases):
-            if name in owner:
-                raise _Problem(where, f"the name {name!r} is taken by {owner[name]} already")
-            owner[name] = where
-        specs.append(spec)
-    return tuple(specs)
-
-
-def _tool(item: Mapping[str, Any], path: str, plugin: str, runtime: RuntimeName) -> ToolSpec:
-    # A listing reads hundreds of tools: only the keys that are there are looked at.
-    facts: dict[str, Any] = {}
-    for key, value in item.items():
-        check = _CHECKS.get(key)
-        if check is not None and value is not None:
-            facts[key] = check(value, f"{path}.{key}")
-    if "name" not in facts:
-        raise _Problem(path, "has no name")
-    if "entry" not in facts:
-        raise _Problem(path, f"tool {facts['name']!r} has no entry")
-    own_runtime = facts.setdefault("runtime", runtime)
-    if own_runtime != runtime and "any" not in (own_runtime, runtime):
-        raise _Problem(
-            f"{path}.runtime", f"{own_runtime!r} cannot be served by a plugin of {runtime!r}"
-        )
-    facts.setdefault("description", "")
-    if "input_schema" not in facts:
-        facts["input_schema"] = _no_arguments()
-    return ToolSpec(plugin=plugin, **facts)
-
-
-def _no_arguments() -> dict[str, Any]:
-    return {"type": "object", "properties": {}, "additionalProperties": False}
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _object(value: object, path: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _Problem(path, f"must be an object, not {_shown(value)}")
-    return value
-
-
-def _array(value: object, path: str) -> Sequence[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise _Problem(path, f"must be an array, not {_shown(value)}")
-    return value
-
-
-def _text(value: object, path: str) -> str:
-    if not isinstance(value, str):
-        raise _Problem(path, f"must be a string, not {_shown(value)}")
-    return value
-
-
-def _texts(value: object, path: str) -> tuple[str, ...]:
-    return tuple(_text(item, f"{path}[{i}]") for i, item in enumerate(_array(value, path)))
-
-
-def _flag(value: object, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise _Problem(path, f"must be true or false, not {_shown(value)}")
-    return value
-
-
-def _seconds(value: object, path: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise _Problem(path, f"must be a positive number of seconds, not {_shown(value)}")
-    return value
-
-
-def _tool_name(value: object, path: str) -> str:
-    if not isinstance(value, str) or not TOOL_NAME.match(value):
-        raise _Problem(
-            path, f"{_shown(value)} is not a tool name: use 1 to 64 letters, digits, '_' and '-'"
-        )
-    return value
-
-
-def _tool_names(value: object, path: str) -> tuple[str, ...]:
-    return tuple(_tool_name(item, f"{path}[{i}]") for i, item in enumerate(_array(value, path)))
-
-
-def _reference(value: object, path: str) -> str:
-    if not isinstance(value, str) or not _ENTRY.match(value):
-        raise _Problem(path, f"{_shown(value)} is not of the form `module:function`")
-    return value
-
-
-def _runtime(value: object, path: str) -> RuntimeName:
-    if value not in RUNTIMES:
-        raise _Problem(path, f"must be one of {', '.join(RUNTIMES)}, not {_shown(value)}")
-    return value
-
-
-def _placement(value: object, path: str) -> Placement:
-    if value not in PLACEMENTS:
-        raise _Problem(path, f"must be one of {', '.join(PLACEMENTS)}, not {_shown(value)}")
-    return value
-
-
-def _annotations(value: object, path: str) -> Annotations:
-    item = _object(value, path)
-    return Annotations(
-        **{key: _flag(item[key], f"{path}.{key}") for key in _ANNOTATIONS if key in item}
-    )
-
-
-def _object_schema(value: object, path: str) -> dict[str, Any]:
-    schema = _object(value, path)
-    if schema.get("type") != "object":
-        raise _Problem(f"{path}.type", f'must be "object", not {_shown(schema.get("type"))}')
-    return schema
-
-
-#: What a key of a tool must hold; the keys are the fields of `ToolSpec`.
-_CHECKS: dict[str, Callable[[Any, str], Any]] = {
-    "name": _tool_name,
-    "description": _text,
-    "input_schema": _object_schema,
-    "entry": _reference,
-    "title": _text,
-    "category": _text,
-    "output_schema": _object_schema,
-    "annotations": _annotations,
-    "runtime": _runtime,
-    "placement": _placement,
-    "timeout": _seconds,
-    "long_running": _flag,
-    "aliases": _tool_names,
-    "tags": _texts,
-}
 
 
 # --- writing ------------------------------------------------------------------------------------
 
 
 def render(plugins: Iterable[PluginManifest]) -> str:
-    """Return the text of the manifest file that describes the plugins of one package."""
+    """Return the text of the manifest file that describes the plugins of one package.
+
+    :raises PluginLoadError: when JSON cannot carry what a tool says, such as an infinite default.
+    """
     document = {
         "schema": SCHEMA,
         "api": API,
@@ -303,7 +194,7 @@ def render(plugins: Iterable[PluginManifest]) -> str:
         },
     }
     # Not sorted by key: the order of a schema's properties is the order of the parameters.
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _render_plugin(manifest: PluginManifest) -> dict[str, Any]:
@@ -314,34 +205,59 @@ def _render_plugin(manifest: PluginManifest) -> dict[str, Any]:
         "metadata_provider": manifest.metadata_provider,
         "commands": list(manifest.commands),
         "tools": [
-            render_tool(spec, runtime=manifest.runtime)
+            _carried(render_tool(spec, runtime=manifest.runtime), manifest.name)
             for spec in sorted(manifest.tools, key=lambda spec: spec.name)
+        ],
+        "resources": [
+            render_resource(spec, runtime=manifest.runtime)
+            for spec in sorted(manifest.resources, key=lambda spec: spec.uri)
+        ],
+        "prompts": [
+            render_prompt(spec, runtime=manifest.runtime)
+            for spec in sorted(manifest.prompts, key=lambda spec: spec.name)
         ],
     }
     return {key: value for key, value in item.items() if value or key == "tools"}
+
+
+def _carried(tool: dict[str, Any], plugin: str) -> dict[str, Any]:
+    try:
+        json.dumps(tool, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise PluginLoadError(
+            plugin,
+            f"The contract of tool {tool['name']!r} of plugin {plugin!r} cannot be written as "
+            f"JSON: {exc}.",
+            hint="Give its parameters defaults that JSON has: no infinity, no NaN.",
+        ) from None
+    return tool
 
 
 def render_tool(spec: ToolSpec, *, runtime: RuntimeName) -> dict[str, Any]:
     """Return a tool as the manifest holds it, without what is the default.
 
     Two specs that render alike promise the same: this is how a stale manifest is told from a good
-    one.
+    one. Texts are cleaned as they are when a manifest is read.
 
     :param runtime: of the plugin; the tool's own is left out when it is the same.
     """
     default = Annotations()
     annotations = {
         key: getattr(spec.annotations, key)
-        for key in _ANNOTATIONS
+        for key in ANNOTATIONS
         if getattr(spec.annotations, key) != getattr(default, key)
     }
     item: dict[str, Any] = {
         "name": spec.name,
-        "title": spec.title,
-        "description": spec.description,
-        "category": spec.category,
-        "input_schema": None if spec.input_schema == _no_arguments() else spec.input_schema,
-        "output_schema": spec.output_schema,
+        "title": _rendered(spec.title, one_line),
+        "description": _rendered(spec.description, clean),
+        "category": _rendered(spec.category, one_line),
+        "input_schema": (
+            None if spec.input_schema == no_arguments() else json_schema.cleaned(spec.input_schema)
+        ),
+        "output_schema": (
+            None if spec.output_schema is None else json_schema.cleaned(spec.output_schema)
+        ),
         "annotations": annotations,
         "runtime": None if spec.runtime == runtime else spec.runtime,
         "placement": None if spec.placement == "loop" else spec.placement,
@@ -349,6 +265,13 @@ def render_tool(spec: ToolSpec, *, runtime: RuntimeName) -> dict[str, Any]:
         "timeout": spec.timeout,
         "long_running": spec.long_running,
         "aliases": list(spec.aliases),
-        "tags": list(spec.tags),
+        "tags": [_rendered(tag, one_line) for tag in spec.tags],
+        "memory_mb": spec.memory_mb,
     }
-    return {key: value for key, value in item.items() if value not in (None, "", False, [], {})}
+    kept = {key: value for key, value in item.items() if value not in (None, "", False, [], {})}
+    return kept if spec.listed else {**kept, "listed": False}
+
+
+def _rendered(text: Any, cleaning: Callable[[str], str]) -> Any:
+    # What is no text is rendered as it is: to refuse it is for those who check contracts.
+    return cleaning(text) if isinstance(text, str) else text

@@ -15,9 +15,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
+from .content.contract import offered_by_both
 from .discovery import GROUP
 from .errors import ManifestError, PluginLoadError
 from .hooks import Hooks
@@ -116,8 +118,9 @@ def _parts(text: str) -> dict[str, object]:
     try:
         document = json.loads(text)
         for name, plugin in document.pop("plugins").items():
-            for tool in plugin.pop("tools", []):
-                parts[f"tool {tool['name']!r} of plugin {name!r}"] = tool
+            for kind, key in (("tool", "name"), ("resource", "uri"), ("prompt", "name")):
+                for item in plugin.pop(f"{kind}s", []):
+                    parts[f"{kind} {item[key]!r} of plugin {name!r}"] = item
             parts[f"plugin {name!r}"] = plugin
         parts["the head of the file"] = document
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -259,6 +262,8 @@ def _describe(
             # With a manifest nobody has to be asked which tools there are.
             hooks=tuple(hook for hook in implemented if hook != "mcpd_register_tools"),
             metadata_provider=provider,
+            resources=registrar.resources,
+            prompts=registrar.prompts,
         )
 
     loading = Importer(IMPORT_TIMEOUT).load(entry.replace(" ", ""), plugin=name, then=collect)
@@ -276,3 +281,8 @@ def _check_names(plugins: list[PluginManifest]) -> None:
                         plugin.name,
                         f"The plugins {other!r} and {plugin.name!r} both offer a tool {tool!r}.",
                     )
+    for one, two in combinations(plugins, 2):
+        for label in offered_by_both(one, two):
+            raise PluginLoadError(
+                two.name, f"The plugins {one.name!r} and {two.name!r} both offer the {label}."
+            )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from .spec import TOOL_NAME, Annotations, Placement, RuntimeName
+from .spec import LEAST_MEMORY_MB, TOOL_NAME, Annotations, Placement, RuntimeName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +27,8 @@ class ToolMark:
     long_running: bool
     aliases: tuple[str, ...]
     tags: tuple[str, ...]
+    listed: bool
+    memory_mb: int | None
 
 
 @overload
@@ -49,6 +51,8 @@ def tool(
     long_running: bool = False,
     aliases: Iterable[str] = (),
     tags: Iterable[str] = (),
+    listed: bool = True,
+    memory_mb: int | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -69,6 +73,8 @@ def tool(
     long_running: bool = False,
     aliases: Iterable[str] = (),
     tags: Iterable[str] = (),
+    listed: bool = True,
+    memory_mb: int | None = None,
 ) -> Any:
     """Mark a typed function as a tool; the function itself stays as it is.
 
@@ -94,6 +100,9 @@ def tool(
     :param long_running: calls may take long enough to be worth deferring.
     :param aliases: further names it can be called by; they are not listed.
     :param tags: words to find it by.
+    :param listed: whether clients are told of it; one that is not can be called all the same.
+    :param memory_mb: MiB of memory that the process of a tool with ``placement="process"`` may use,
+        the interpreter's own included; the host's default when ``None``.
     :raises ValueError: when a name is not a tool name or the timeout is not positive.
     """
 
@@ -108,6 +117,11 @@ def tool(
                 )
         if timeout is not None and not timeout > 0:
             raise ValueError(f"tool {own_name!r}: timeout is {timeout!r}, not a positive number")
+        if memory_mb is not None and not memory_mb >= LEAST_MEMORY_MB:
+            raise ValueError(
+                f"tool {own_name!r}: memory_mb is {memory_mb!r}, less than {LEAST_MEMORY_MB}, "
+                f"in which an interpreter does not start"
+            )
         setattr(
             f,
             MARK,
@@ -122,6 +136,8 @@ def tool(
                 long_running=long_running,
                 aliases=other_names,
                 tags=tuple(tags),
+                listed=listed,
+                memory_mb=memory_mb,
             ),
         )
         return f

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +20,20 @@ def data_dir(flag: str | os.PathLike[str] | None, env: Mapping[str, str] | None 
     :param flag: the value of ``--data-dir``; wins over ``MCPD_DATA_DIR``, which wins over the
         user's data directory.
     :param env: the environment; the process's own by default.
+    :raises SettingsError: when the path that was named leads nowhere.
     """
     env = os.environ if env is None else env
     chosen = flag or env.get("MCPD_DATA_DIR")
     if chosen:
-        return Path(os.path.abspath(Path(chosen).expanduser()))
+        try:
+            return Path(os.path.abspath(Path(chosen).expanduser()))
+        except (OSError, RuntimeError) as error:
+            # The current directory was removed; or "~name" names nobody.
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise SettingsError(
+                f"The data directory {os.fspath(chosen)!r} cannot be found: {reason}.",
+                hint="Name it by a path that begins with /.",
+            ) from error
     import platformdirs
 
     return platformdirs.user_data_path(APP, appauthor=False)
@@ -32,6 +42,19 @@ def data_dir(flag: str | os.PathLike[str] | None, env: Mapping[str, str] | None 
 def socket_path(directory: Path) -> Path:
     """Return the path of the Unix socket that the owner of a data directory listens on."""
     return directory / "mcpd.sock"
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a file, without ever waiting for somebody to write it.
+
+    :raises OSError: when it cannot be read, or is a pipe, a device or a directory.
+    """
+    # Opening a named pipe waits for a writer unless it is told not to.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is not a regular file")
+        return file.read()
 
 
 def settings_file(flag: str | os.PathLike[str] | None, env: Mapping[str, str]) -> Path | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from .content.contract import Offering, render_prompt, render_resource
 from .discovery import Scan, same_name
 from .discovery import scan as scan_environment
 from .errors import McpdError
@@ -22,7 +23,7 @@ from .inventory import PluginRow
 from .manifest import render_tool
 from .registrar import ToolRegistrar
 from .selection import select
-from .spec import RUNTIMES, RuntimeName, ToolSpec
+from .spec import RUNTIMES, PromptSpec, ResourceSpec, RuntimeName, ToolSpec
 
 #: Prints the modules that importing a metadata provider takes, other than the interpreter's own.
 _PROVIDER_PROBE = """
@@ -97,6 +98,8 @@ def _check_row(row: PluginRow, importer: Importer, timeout: float) -> Iterator[F
         yield Finding(row.name, "error", exc.message, exc.hint)
     for spec in row.tools:
         yield from _check_code(row, spec, importer)
+    for content in _content(row):
+        yield from _check_content(row, content, importer)
     if row.metadata_provider is not None:
         yield from _check_provider(row, row.metadata_provider, timeout)
 
@@ -152,6 +155,10 @@ def _check_hooks(row: PluginRow, plugin: object) -> list[Finding]:
         for spec in registrar.specs:
             if spec.name not in listed:
                 stale.append(f"tool {spec.name!r} is in the code, but not in the manifest")
+        known = {content.label for content in _content(row)}
+        for content in _content(registrar):
+            if content.label not in known:
+                stale.append(f"{content.label} is in the code, but not in the manifest")
     return [_stale(row, what) for what in stale]
 
 
@@ -172,6 +179,47 @@ def _check_code(row: PluginRow, spec: ToolSpec, importer: Importer) -> Iterator[
     differing = sorted(key for key in said.keys() | meant.keys() if said.get(key) != meant.get(key))
     if differing:
         yield _stale(row, f"tool {spec.name!r} differs in {', '.join(differing)}")
+
+
+def _content(offering: Offering) -> list[ResourceSpec | PromptSpec]:
+    return [*offering.resources, *offering.prompts]
+
+
+def _check_content(
+    row: PluginRow, spec: ResourceSpec | PromptSpec, importer: Importer
+) -> Iterator[Finding]:
+    from .content.functions import PromptFunction, ResourceFunction
+
+    runtime = cast(RuntimeName, row.runtime)
+    said = _rendered(spec, runtime)
+    kind = ResourceFunction if isinstance(spec, ResourceSpec) else PromptFunction
+    try:
+        meant = importer.load(
+            spec.entry,
+            plugin=row.name,
+            then=lambda function: _rendered(
+                kind(function, plugin=row.name, runtime=runtime).spec, runtime
+            ),
+        ).result()
+    except McpdError as exc:
+        yield Finding(row.name, "error", f"The {spec.label}: {exc.message}", exc.hint)
+        return
+    if not spec.description.strip():
+        yield Finding(
+            row.name,
+            "warning",
+            f"The {spec.label} has no description, so nobody can know what it is for.",
+            "Give the function a docstring.",
+        )
+    differing = sorted(key for key in said.keys() | meant.keys() if said.get(key) != meant.get(key))
+    if differing:
+        yield _stale(row, f"{spec.label} differs in {', '.join(differing)}")
+
+
+def _rendered(spec: ResourceSpec | PromptSpec, runtime: RuntimeName) -> dict[str, Any]:
+    if isinstance(spec, ResourceSpec):
+        return render_resource(spec, runtime=runtime)
+    return render_prompt(spec, runtime=runtime)
 
 
 def _stale(row: PluginRow, what: str) -> Finding:

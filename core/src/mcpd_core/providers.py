@@ -33,16 +33,23 @@ def provided_tools(
 
     module = described.metadata_provider
 
-    def ask(tools: Any) -> object:
-        # What a provider prints must not get into the output of `plugins list --json`.
+    def ask(tools: Any) -> tuple[ToolSpec, ...] | ManifestError:
+        # What a provider prints must not get into the output of `plugins list --json`. Its answer
+        # may run code of its own while it is read, so it is read here, within the time limit.
         with contextlib.redirect_stdout(sys.stderr):
             answer = tools(described.name)
-            return list(answer) if not isinstance(answer, (list, tuple)) else answer
+            items = list(answer) if not isinstance(answer, (list, tuple)) else answer
+            try:
+                return parse_tools(items, plugin=described.name, runtime=runtime)
+            except ManifestError as exc:
+                return exc
 
     importer = Importer(timeout=timeout)
     try:
         answer = importer.load(f"{module}:tools", plugin=described.name, then=ask).result()
-        tools = parse_tools(answer, plugin=described.name, runtime=runtime)
+        if isinstance(answer, ManifestError):
+            raise answer
+        tools: tuple[ToolSpec, ...] = answer
     except (ManifestError, PluginLoadError) as exc:
         return described.tools, f"Its metadata provider {module} failed. {exc}"
     names = {name for spec in described.tools for name in (spec.name, *spec.aliases)}

@@ -7,9 +7,7 @@ which read manifests, stay away from it.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import logging
 import math
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -17,28 +15,19 @@ from typing import Any
 
 import pydantic
 import pydantic_core
-from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import NotRequired, TypedDict, get_type_hints
 
-from .context import Context
-from .errors import InvalidArguments, InvalidOutput, PluginLoadError, ToolUnavailable
+from .errors import InvalidOutput, PluginLoadError
 from .marks import ToolMark, mark_of
+from .parameters import Parameters, checked_function, dict_adapter, marked_functions
 from .spec import CallResult, Placement, RuntimeName, ToolSpec
-
-_log = logging.getLogger(__name__)
 
 _TEXT_ONLY = (str, None, type(None), Any, inspect.Signature.empty)
 
 
 def tools_of(module: ModuleType) -> list[Callable[..., Any]]:
     """Return the ``@tool`` functions that a module defines itself, in the order of its source."""
-    found = [
-        f
-        for f in vars(module).values()
-        if inspect.isfunction(f) and f.__module__ == module.__name__ and mark_of(f) is not None
-    ]
-    return sorted(found, key=lambda f: f.__code__.co_firstlineno)
+    return marked_functions(module, mark_of)
 
 
 def describe(function: Callable[..., Any], *, plugin: str, runtime: RuntimeName) -> ToolSpec:
@@ -61,36 +50,15 @@ class ToolFunction:
     """
 
     def __init__(self, function: Callable[..., Any], *, plugin: str, runtime: RuntimeName) -> None:
-        if not inspect.isfunction(function):
-            # Not shown: it may be anything at all, the environment with its secrets included.
-            raise PluginLoadError(
-                plugin,
-                f"A tool is a function, and this is a {type(function).__name__}.",
-                hint="Mark the function with @tool.",
-            )
+        where = checked_function(function, plugin=plugin, is_marked=mark_of, kind="tool")
         mark = mark_of(function)
-        where = f"{function.__module__}:{function.__qualname__}"
-        if mark is None:
-            raise PluginLoadError(
-                plugin, f"{where} is not a tool.", hint="Mark the function with @tool."
-            )
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise PluginLoadError(
-                plugin,
-                f"{where} is a generator, which cannot be a tool.",
-                hint="Return a list, and report what is done meanwhile with ctx.progress.",
-            )
+        assert mark is not None
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         try:
-            # Not typing's, which wraps `Annotated[T | None, ...] = None` once more on Python 3.10.
-            hints = get_type_hints(function, include_extras=True)
-            fields, defaults, self.context_parameter = _parameters(function, hints)
-            self._arguments = _adapter(f"{mark.name}_arguments", fields)
-            self._wrapped, self._answer = _answer_adapter(
-                mark.name, hints.get("return", inspect.Signature.empty)
-            )
-            input_schema = _input_schema(self._arguments, defaults)
+            self._parameters = Parameters(function, name=mark.name)
+            self._wrapped, self._answer = _answer_adapter(mark.name, self._parameters.returns)
+            input_schema = _input_schema(self._parameters)
             output_schema = None if self._answer is None else _output_schema(self._answer)
         except Exception as error:  # the boundary: annotations are code of the plugin
             raise PluginLoadError(
@@ -98,7 +66,7 @@ class ToolFunction:
                 f"{where} cannot be a tool: {(str(error) or type(error).__name__).splitlines()[0]}",
                 hint="Every parameter needs a type that JSON can carry.",
             ) from error
-        self._names = tuple(fields)
+        self.context_parameter = self._parameters.context
         self.spec = ToolSpec(
             name=mark.name,
             title=mark.title,
@@ -115,6 +83,8 @@ class ToolFunction:
             long_running=mark.long_running,
             aliases=mark.aliases,
             tags=mark.tags,
+            listed=mark.listed,
+            memory_mb=mark.memory_mb,
         )
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,41 +93,7 @@ class ToolFunction:
         :raises InvalidArguments: naming each argument that does not fit; an unknown one with the
             name that comes closest.
         """
-        try:
-            checked: dict[str, Any] = self._arguments.validate_python(dict(arguments))
-        except pydantic.ValidationError as error:
-            raise self._refusal(error) from None
-        except Exception as error:  # the boundary: validators are code of the plugin
-            _log.exception("A validator of the tool %s raised.", self.spec.name)
-            raise ToolUnavailable(
-                f"The arguments of the tool {self.spec.name!r} cannot be checked: one of its "
-                f"validators failed ({type(error).__name__}).",
-                hint="This is a defect of the tool; report it to its plugin.",
-            ) from error
-        return checked
-
-    def _refusal(self, error: pydantic.ValidationError) -> InvalidArguments:
-        problems = []
-        for item in error.errors(include_url=False, include_context=False, include_input=False):
-            path = ".".join(str(part) for part in item["loc"])
-            if item["type"] == "extra_forbidden":
-                close = difflib.get_close_matches(path, self._names, n=1)
-                hint = f"did you mean {close[0]!r}" if close else self._known_names()
-                problems.append({"argument": path, "problem": f"unknown argument; {hint}"})
-            elif item["type"] == "missing":
-                problems.append({"argument": path, "problem": "required, but missing"})
-            else:
-                text = item["msg"]
-                problems.append({"argument": path, "problem": text[:1].lower() + text[1:]})
-        listed = "; ".join(f"{p['argument']}: {p['problem']}" for p in problems)
-        return InvalidArguments(
-            f"The arguments do not fit the tool {self.spec.name!r}: {listed}.",
-            hint="Correct them and call again.",
-            data={"problems": problems},
-        )
-
-    def _known_names(self) -> str:
-        return f"the tool takes {', '.join(self._names)}" if self._names else "the tool takes none"
+        return self._parameters.check(arguments, of=self.spec.label)
 
     def answer(self, value: Any) -> CallResult:
         """Turn what the function returned into the shape that clients receive.
@@ -220,40 +156,6 @@ def _structured(data: Any, error: Mapping[str, Any] | None = None) -> CallResult
     return CallResult(text, pydantic_core.from_json(text) if "null" in text else data, error)
 
 
-def _parameters(
-    function: Callable[..., Any], hints: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any], str | None]:
-    """Split the parameters into typed fields, their defaults, and the one for the `Context`."""
-    fields: dict[str, Any] = {}
-    defaults: dict[str, Any] = {}
-    context_parameter = None
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise TypeError(f"parameter {name!r} cannot be passed by name")
-        hint = hints.get(name, Any)
-        if hint is Context:
-            if context_parameter is not None:
-                raise TypeError(f"{context_parameter!r} and {name!r} are both annotated Context")
-            context_parameter = name
-        elif parameter.default is parameter.empty:
-            fields[name] = hint
-        elif isinstance(parameter.default, FieldInfo):
-            raise TypeError(f"parameter {name!r}: write Annotated[T, Field(...)] = default")
-        else:
-            # An absent argument leaves the default to Python itself.
-            fields[name] = NotRequired[hint]
-            defaults[name] = parameter.default
-    return fields, defaults, context_parameter
-
-
-def _adapter(name: str, fields: dict[str, Any]) -> pydantic.TypeAdapter[Any]:
-    # A TypedDict rather than a model: a parameter may have any name, "schema" or "copy" included.
-    make: Any = TypedDict
-    shape = make(name, fields)
-    shape.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
-    return pydantic.TypeAdapter(shape)
-
-
 def _answer_adapter(name: str, hint: Any) -> tuple[bool, pydantic.TypeAdapter[Any] | None]:
     """Return whether the answer is wrapped as ``{"result": ...}``, and its adapter if it has one.
 
@@ -264,7 +166,7 @@ def _answer_adapter(name: str, hint: Any) -> tuple[bool, pydantic.TypeAdapter[An
     adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(hint)
     if _is_object(adapter.json_schema(mode="serialization")):
         return False, adapter
-    return True, _adapter(f"{name}_result", {"result": hint})
+    return True, dict_adapter(f"{name}_result", {"result": hint})
 
 
 def _is_object(schema: Mapping[str, Any]) -> bool:
@@ -281,12 +183,10 @@ class _PlainSchema(GenerateJsonSchema):
         return False
 
 
-def _input_schema(
-    adapter: pydantic.TypeAdapter[Any], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    schema = adapter.json_schema(mode="validation", schema_generator=_PlainSchema)
+def _input_schema(parameters: Parameters) -> dict[str, Any]:
+    schema = parameters.adapter.json_schema(mode="validation", schema_generator=_PlainSchema)
     schema.pop("title", None)
-    for name, default in defaults.items():
+    for name, default in parameters.defaults.items():
         if isinstance(default, (set, frozenset)):
             # In an order that does not change from one run to the next.
             default = sorted(default, key=repr)

@@ -8,16 +8,17 @@ both left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import cast
 
 from . import families
+from .choices import chosen, disabled_reason
 from .discovery import Candidate, Scan, same_name
 from .errors import SelectionError
 from .installed import normalise
-from .inventory import Inventory, PluginRow, State, mark_tool_conflicts
+from .inventory import Inventory, PluginRow, State, mark_conflicts
 from .providers import provided_tools
 from .spec import RuntimeName
 
@@ -65,6 +66,7 @@ def select(
     wanted: Sequence[str] | None,
     denied: Sequence[str] = (),
     runtimes: Collection[str] | None = None,
+    choices: Mapping[str, bool] | None = None,
 ) -> Inventory:
     """Decide which plugins are enabled.
 
@@ -74,6 +76,8 @@ def select(
         members), and ``distribution:plugin``. ``None`` enables everything that is not denied.
     :param denied: likewise; these are never enabled.
     :param runtimes: the runtimes that can be served; ``None`` stands for `available_runtimes`.
+    :param choices: what was enabled and disabled by hand (see `mcpd_core.choices`); it counts more
+        than ``denied`` and nothing where ``wanted`` says which plugins are meant.
     :raises SelectionError: when a wanted plugin cannot be enabled, or a name matches nothing.
     """
     drafts = [_Draft(candidate, _bundles(candidate)) for candidate in scan.candidates]
@@ -81,11 +85,13 @@ def select(
     _deny(drafts, denied)
     if wanted is not None:
         notes += _want(drafts, [name for name in (name.strip() for name in wanted) if name])
+    elif choices:
+        _choose(drafts, choices)
     for draft in drafts:
         _mark_broken(draft)
     _mark_name_conflicts(drafts)
     _mark_missing_runtimes(drafts, available_runtimes() if runtimes is None else runtimes)
-    rows = mark_tool_conflicts([_row(draft) for draft in drafts])
+    rows = mark_conflicts([_row(draft) for draft in drafts])
     _demand(drafts, rows)
     return Inventory(rows, scan.faults, tuple(notes))
 
@@ -234,6 +240,18 @@ def _want_bundle(drafts: Sequence[_Draft], matches: Sequence[_Draft], name: str)
     return notes
 
 
+def _choose(drafts: Sequence[_Draft], choices: Mapping[str, bool]) -> None:
+    for draft in drafts:
+        enabled = chosen(choices, draft.label)
+        if enabled is None:
+            continue
+        draft.denied = not enabled
+        if enabled:
+            draft.state, draft.reason = "enabled", ""
+        else:
+            draft.leave_out("disabled", disabled_reason(draft.candidate.name))
+
+
 # --- what speaks against it ---------------------------------------------------------------------
 
 
@@ -303,6 +321,8 @@ def _row(draft: _Draft) -> PluginRow:
         manifest_path=candidate.manifest_path,
         requires_core=candidate.requires_core,
         metadata_paths=candidate.metadata_paths,
+        resources=described.resources if described else (),
+        prompts=described.prompts if described else (),
     )
     if row.state != "enabled":
         return row

@@ -8,7 +8,7 @@ another runtime gets a proxy whose methods are awaited.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -106,27 +106,44 @@ class ServiceHost(Protocol):
         """
         ...
 
+    async def serve_stream(
+        self,
+        receive: Callable[[], Awaitable[bytes]],
+        send: Callable[[bytes], Awaitable[Any]],
+        *,
+        principal: Principal,
+    ) -> None:
+        """Serve one MCP client over a stream of bytes until it leaves; awaited in the service's own
+        runtime. Messages are lines of JSON, as over stdio.
+
+        :param receive: returns what has arrived; ``b""`` at the end.
+        :param send: returns when the bytes are on their way.
+        :param principal: who the client is; what it may do depends on it.
+        :raises ServiceUnavailable: when this process serves no clients.
+        """
+        ...
+
     def tool(self, name: str) -> ToolSpec | None:
         """Look a tool up by name or alias; ``None`` when no enabled plugin offers it."""
         ...
 
 
 class Registrar(Protocol):
-    """Receives the tools of a plugin in its ``mcpd_register_tools`` hook."""
+    """Receives what a plugin offers in its ``mcpd_register_tools`` hook."""
 
     def add(self, function: Callable[..., Any]) -> None:
-        """Add one function that carries the ``@tool`` mark.
+        """Add one function that carries the ``@tool``, ``@resource`` or ``@prompt`` mark.
 
         :raises PluginLoadError: when the function carries no mark.
         """
         ...
 
     def add_module(self, module: str) -> None:
-        """Add every function with the ``@tool`` mark that the named module defines.
+        """Add every function with one of these marks that the named module defines.
 
-        The module is imported when the manifest is made, and not before one of its tools is
-        called when there is a manifest.
+        The module is imported when the manifest is made, and not before something of it is used
+        when there is a manifest.
 
-        :param module: its full name, for example ``mcpd_task_queue.tools``.
+        :param module: its full name, for example ``mcpd_hello_plugin.tools``.
         """
         ...

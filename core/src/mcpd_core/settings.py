@@ -8,16 +8,33 @@ model of its own. Nothing but the standard library is imported here, so that lis
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
 from . import paths
 from .errors import SettingsError
+from .spec import LEAST_MEMORY_MB
 
 Reader = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A reader of one value that can say, as JSON Schema, what it takes from a file."""
+
+    read: Reader
+    schema: Mapping[str, Any]
+
+    def __call__(self, value: Any) -> Any:
+        return self.read(value)
+
+
+#: What the types of settings are called in JSON Schema.
+_JSON_TYPES = {"bool": "boolean", "int": "integer", "float": "number", "str": "string"}
 
 
 # --- reading one value: typed when it comes from TOML, text when from the environment -------------
@@ -39,7 +56,7 @@ def _number(kind: type[int] | type[float], minimum: float) -> Reader:
             raise ValueError(wanted)
         return kind(value)
 
-    return read
+    return Described(read, {"type": _JSON_TYPES[kind.__name__], "minimum": minimum})
 
 
 def _choice(*choices: str) -> Reader:
@@ -48,7 +65,42 @@ def _choice(*choices: str) -> Reader:
             return value.lower()
         raise ValueError("one of " + ", ".join(choices))
 
-    return read
+    return Described(read, {"enum": list(choices)})
+
+
+def _switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if isinstance(value, str) and value.lower() in known:
+        return known[value.lower()]
+    raise ValueError("true or false")
+
+
+def _port(value: Any) -> int:
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 65535:
+        raise ValueError("a port, from 0 (any that is free) to 65535")
+    return number
+
+
+def _memory(value: Any) -> int:
+    number = _number(int, 0)(value)
+    if 0 < number < LEAST_MEMORY_MB:
+        raise ValueError(f"0, or a whole number of at least {LEAST_MEMORY_MB}")
+    return cast(int, number)
+
+
+def _text_of(wanted: str, pattern: str) -> Reader:
+    def read(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise ValueError(wanted)
+
+    return Described(read, {"type": "string"})
 
 
 def _names(*choices: str) -> Reader:
@@ -63,7 +115,8 @@ def _names(*choices: str) -> Reader:
             raise ValueError(wanted)
         return tuple(value)
 
-    return read
+    item = {"enum": list(choices)} if choices else {"type": "string"}
+    return Described(read, {"type": "array", "items": item})
 
 
 def _setting(default: Any, read: Reader) -> Any:
@@ -75,13 +128,14 @@ def _setting(default: Any, read: Reader) -> Any:
 TRANSPORTS = ("http", "stdio", "socket")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
+HTTP_STREAMS = ("json", "sse")
 
 
 @dataclass(frozen=True)
 class ServeSettings:
     """``[serve]``: what ``mcpd serve`` offers and how it logs.
 
-    :ivar plugins: the plugins, distributions and bundles to enable; ``None`` enables whatever is
+    :ivar plugins: the plugins, distributions and bundles to enable; when it is not set, whatever is
         installed.
     :ivar transports: how clients arrive: ``socket``, ``stdio``, ``http``.
     :ivar log_level: the least severe level that is logged.
@@ -89,7 +143,7 @@ class ServeSettings:
     """
 
     plugins: tuple[str, ...] | None = _setting(None, _names())
-    transports: tuple[str, ...] = _setting(("socket",), _names(*TRANSPORTS))
+    transports: tuple[str, ...] = _setting(("socket", "http"), _names(*TRANSPORTS))
     log_level: str = _setting("info", _choice(*LOG_LEVELS))
     log_format: str = _setting("text", _choice(*LOG_FORMATS))
 
@@ -142,11 +196,68 @@ class DaemonSettings:
     grace: float = _setting(10.0, _number(float, 0))
 
 
+@dataclass(frozen=True)
+class HttpSettings:
+    """``[http]``: where HTTP is served, for whom, and within which bounds.
+
+    :ivar host: the address to listen on. One that others can reach is refused unless
+        ``insecure_bind`` says so, because this version has no authentication.
+    :ivar port: 0 takes any free one.
+    :ivar path: where MCP is; ``/health/...`` is beside it.
+    :ivar stream: ``json`` answers as JSON except where a request asks for more than its answer;
+        ``sse`` answers every request as an event stream.
+    :ivar allowed_hosts: further values of the ``Host`` header; ``name:*`` stands for any port.
+    :ivar allowed_origins: further values of the ``Origin`` header, likewise.
+    :ivar trust_loopback: whether a client on this machine that cannot be identified as a process of
+        the server's own user may call tools.
+    :ivar insecure_bind: whether anybody who reaches the port may call tools.
+    :ivar max_body: bytes of the largest request.
+    :ivar max_sessions: sessions of the handshake era that may be open at a time.
+    :ivar idle_timeout: seconds without a request after which such a session is closed.
+    """
+
+    host: str = _setting("127.0.0.1", _text_of("an address or a host name", r"[^\s/]+"))
+    port: int = _setting(8765, _port)
+    path: str = _setting(
+        "/mcp", _text_of("a path such as /mcp, outside of /health", r"(?!/health(/|$))/[\w./~-]*")
+    )
+    stream: str = _setting("json", _choice(*HTTP_STREAMS))
+    allowed_hosts: tuple[str, ...] = _setting((), _names())
+    allowed_origins: tuple[str, ...] = _setting((), _names())
+    trust_loopback: bool = _setting(False, _switch)
+    insecure_bind: bool = _setting(False, _switch)
+    max_body: int = _setting(4 * 1024 * 1024, _number(int, 1024))
+    max_sessions: int = _setting(1000, _number(int, 1))
+    idle_timeout: float = _setting(1800.0, _number(float, 1))
+
+
+@dataclass(frozen=True)
+class ProcessesSettings:
+    """``[processes]``: the worker processes of tools with ``placement="process"``.
+
+    :ivar workers: processes at a time; further calls wait for one.
+    :ivar memory_mb: MiB of address space that a process may have, the interpreter's own included,
+        when its tool says nothing about it; 0 sets no limit.
+    :ivar cpu_seconds: seconds of CPU time that one call may use; 0 sets no limit besides the
+        call's deadline.
+    :ivar calls: calls after which a process is replaced.
+    :ivar idle_timeout: seconds without a call after which a process ends.
+    """
+
+    workers: int = _setting(4, _number(int, 1))
+    memory_mb: int = _setting(1024, _memory)
+    cpu_seconds: int = _setting(0, _number(int, 0))
+    calls: int = _setting(100, _number(int, 1))
+    idle_timeout: float = _setting(300.0, _number(float, 0))
+
+
 _SECTIONS: dict[str, type[Any]] = {
     "serve": ServeSettings,
     "plugins": PluginsSettings,
     "executor": ExecutorSettings,
     "daemon": DaemonSettings,
+    "http": HttpSettings,
+    "processes": ProcessesSettings,
 }
 
 
@@ -164,6 +275,8 @@ class Settings:
     plugins: PluginsSettings = field(default_factory=PluginsSettings)
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    processes: ProcessesSettings = field(default_factory=ProcessesSettings)
     file: Path | None = None
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -179,6 +292,22 @@ class Settings:
     def origin(self, section: str, key: str) -> str:
         """Return where a setting was made, for messages; ``default`` when nobody set it."""
         return self.origins.get(f"{_normal(section)}.{key}", "default")
+
+
+def core_sections() -> Mapping[str, type[Any]]:
+    """Return the sections that belong to the core and their classes; the rest belongs to plugins.
+
+    Each field of a class has a default and, in its metadata, the reader of its values.
+    """
+    return dict(_SECTIONS)
+
+
+def setting_schema(setting: Field[Any]) -> dict[str, Any]:
+    """Return what a core setting takes from a file, as JSON Schema."""
+    read = setting.metadata["read"]
+    if isinstance(read, Described):
+        return dict(read.schema)
+    return {"type": _JSON_TYPES[str(setting.type)]}
 
 
 def load_settings(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 #: The library that a tool's ``async def`` code is written for. ``any`` is neutral code (anyio, or
 #: neither library) that runs in its caller's runtime and is never bridged.
@@ -19,6 +19,9 @@ Placement = Literal["loop", "thread", "process"]
 
 RUNTIMES: tuple[RuntimeName, ...] = ("asyncio", "trio", "any")
 PLACEMENTS: tuple[Placement, ...] = ("loop", "thread", "process")
+
+#: MiB of memory below which a tool's process could not even start.
+LEAST_MEMORY_MB = 128
 
 #: LLM APIs refuse dots and names of more than 64 characters.
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -48,6 +51,35 @@ class Annotations:
         return self.read_only or self.idempotent
 
 
+class Offer(Protocol):
+    """What every contract says, whether it is that of a tool, a resource or a prompt."""
+
+    @property
+    def name(self) -> str:
+        """As its plugin calls it."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """For messages, and unique among what the enabled plugins offer: ``tool 'add'``."""
+        ...
+
+    @property
+    def entry(self) -> str:
+        """Where the function is, as ``module:function``."""
+        ...
+
+    @property
+    def plugin(self) -> str:
+        """The name of the plugin that offers it."""
+        ...
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds after which a call is cancelled; ``None`` means the host's default."""
+        ...
+
+
 @dataclass(frozen=True)
 class ToolSpec:
     """The contract of one tool, as its plugin's manifest states it.
@@ -61,6 +93,10 @@ class ToolSpec:
     :ivar timeout: seconds after which a call is cancelled; ``None`` means the host's default.
     :ivar long_running: whether a call may be expected to take long enough to be worth queueing.
     :ivar aliases: further names it can be called by; they are not listed.
+    :ivar listed: whether it is shown where tools are listed and searched. One that is not can
+        still be called by whoever knows its name, for example from an older interface.
+    :ivar memory_mb: MiB of memory that its process may use; ``None`` means the host's default. It
+        says nothing about a tool that is not placed in a process.
     """
 
     name: str
@@ -78,6 +114,84 @@ class ToolSpec:
     long_running: bool = False
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    listed: bool = True
+    memory_mb: int | None = None
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"tool {self.name!r}"
+
+
+@dataclass(frozen=True)
+class ResourceSpec:
+    """The contract of a resource, or of all those that match a URI template.
+
+    :ivar uri: the URI; a template of RFC 6570, level 1, when it has placeholders in braces.
+    :ivar name: as its plugin calls it.
+    :ivar entry: where the function that reads it is, as ``module:function``.
+    :ivar plugin: the name of the plugin that offers it.
+    :ivar mime_type: of what is read; empty when the function's answer decides.
+    :ivar timeout: seconds after which reading is cancelled; ``None`` means the host's default.
+    :ivar complete: the placeholders whose values can be completed.
+    """
+
+    uri: str
+    name: str
+    entry: str
+    plugin: str
+    title: str = ""
+    description: str = ""
+    mime_type: str = ""
+    runtime: RuntimeName = "asyncio"
+    timeout: float | None = None
+    complete: tuple[str, ...] = ()
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it stands for all URIs that match."""
+        return "{" in self.uri
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"resource {self.uri!r}"
+
+
+@dataclass(frozen=True)
+class PromptArgument:
+    """One argument of a prompt, which is always text."""
+
+    name: str
+    description: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """The contract of a prompt.
+
+    :ivar name: unique among the prompts of the enabled plugins; matches `TOOL_NAME`.
+    :ivar entry: where the function that writes it is, as ``module:function``.
+    :ivar plugin: the name of the plugin that offers it.
+    :ivar timeout: seconds after which writing it is cancelled; ``None`` means the host's default.
+    :ivar complete: the arguments whose values can be completed.
+    """
+
+    name: str
+    entry: str
+    plugin: str
+    title: str = ""
+    description: str = ""
+    arguments: tuple[PromptArgument, ...] = ()
+    runtime: RuntimeName = "asyncio"
+    timeout: float | None = None
+    complete: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"prompt {self.name!r}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +229,7 @@ class Call:
     """One call, from the client that made it to the tool that runs it.
 
     :ivar id: unique within the process; appears in the log.
-    :ivar spec: the tool.
+    :ivar spec: the tool that is called; or the resource that is read, or the prompt that is got.
     :ivar arguments: as they came, before validation.
     :ivar principal: on whose behalf.
     :ivar client: who queues: calls of one client wait behind each other, not behind other clients.
@@ -128,7 +242,7 @@ class Call:
     """
 
     id: str
-    spec: ToolSpec
+    spec: Offer
     arguments: Mapping[str, Any]
     principal: Principal
     client: str

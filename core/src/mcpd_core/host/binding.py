@@ -12,12 +12,15 @@ from ..hooks import Hooks
 from ..importer import Importer
 from ..manifest import render_tool
 from ..schema import ToolFunction
-from ..spec import ToolSpec
+from ..spec import Offer, ToolSpec
+from .content_binding import BoundContent, bind_content
 
 _log = logging.getLogger(__name__)
 
 #: Where the bound function runs.
 Target = Literal["asyncio", "trio", "any", "thread"]
+#: Where a tool may be put by ``mcpd_select_runtime``.
+_AVAILABLE = ("asyncio", "trio", "thread", "process")
 
 
 @dataclass(frozen=True)
@@ -36,54 +39,93 @@ class Bound:
     target: Target
 
 
+@dataclass(frozen=True)
+class Apart:
+    """A tool that runs in a process of its own; its code is loaded there, and not here.
+
+    :ivar declared: the contract as its plugin states it.
+    :ivar spec: the same with runtime and placement as they were selected.
+    """
+
+    declared: ToolSpec
+    spec: ToolSpec
+
+
 class Binder:
     """Loads the code of tools and keeps it. Used on the host's loop."""
 
     def __init__(self, importer: Importer, hooks: Hooks) -> None:
         self._importer = importer
         self._hooks = hooks
-        self._bound: dict[str, Bound] = {}
+        self._bound: dict[str, Bound | Apart | BoundContent] = {}
+        self._stale: set[tuple[str, str]] = set()
 
-    def get(self, spec: ToolSpec) -> Bound | None:
-        """Return a tool that is bound already."""
-        bound = self._bound.get(spec.name)
+    def get(self, spec: Offer) -> Bound | Apart | BoundContent | None:
+        """Return what is bound already."""
+        bound = self._bound.get(spec.label)
         # Another plugin may offer the name by now.
         return bound if bound is not None and bound.declared is spec else None
 
-    async def bind(self, spec: ToolSpec) -> Bound:
-        """Import a tool's code, check it against its contract and choose where it runs.
+    async def bind(self, spec: Offer) -> Bound | Apart | BoundContent:
+        """Choose where a tool runs; unless that is a process, import its code and check it against
+        its contract.
 
         :raises ToolUnavailable: when the code cannot be loaded or cannot run here.
         """
+        if not isinstance(spec, ToolSpec):
+            content = await self._load_content(spec)
+            self._bound[spec.label] = content
+            return content
+        selected = self._hooks.select_runtime(spec, _AVAILABLE) or spec
+        bound: Bound | Apart = Apart(spec, selected)
+        if selected.placement != "process":
+            function = await self._load(spec)
+            # The code's own word counts where its manifest is older.
+            if function.spec.placement != "process":
+                bound = Bound(spec, selected, function, _target(selected, function))
+        self._bound[spec.label] = bound
+        return bound
+
+    async def _load(self, spec: ToolSpec) -> ToolFunction:
         try:
             loaded = await asyncio.wrap_future(self._importer.load(spec.entry, plugin=spec.plugin))
             function = ToolFunction(loaded, plugin=spec.plugin, runtime=spec.runtime)
         except PluginLoadError as error:
-            raise ToolUnavailable(
-                f"The tool {spec.name!r} of the plugin {spec.plugin!r} cannot be loaded: "
-                f"{error.message}",
-                hint=error.hint,
-            ) from error
+            raise _unavailable(spec, error) from error
         if render_tool(function.spec, runtime="any") != render_tool(spec, runtime="any"):
+            self.report_stale(spec)
+        return function
+
+    async def _load_content(self, spec: Offer) -> BoundContent:
+        try:
+            loaded = await asyncio.wrap_future(self._importer.load(spec.entry, plugin=spec.plugin))
+            bound = bind_content(loaded, spec)
+        except PluginLoadError as error:
+            raise _unavailable(spec, error) from error
+        if bound.stale:
+            self.report_stale(spec)
+        return bound
+
+    def report_stale(self, spec: Offer) -> None:
+        """Say, once, that the code promises something else than the manifest."""
+        if (spec.plugin, spec.label) not in self._stale:
+            self._stale.add((spec.plugin, spec.label))
             _log.warning(
-                "The manifest of the plugin %s is stale: the tool %s has changed since. "
+                "The manifest of the plugin %s is stale: the %s has changed since. "
                 "Run `mcpd plugins manifest` on the plugin's folder.",
                 spec.plugin,
-                spec.name,
+                spec.label,
             )
-        selected = self._hooks.select_runtime(spec, ("asyncio", "trio", "thread")) or spec
-        bound = Bound(spec, selected, function, _target(selected, function))
-        self._bound[spec.name] = bound
-        return bound
+
+
+def _unavailable(spec: Offer, error: PluginLoadError) -> ToolUnavailable:
+    return ToolUnavailable(
+        f"The {spec.label} of the plugin {spec.plugin!r} cannot be loaded: {error.message}",
+        hint=error.hint,
+    )
 
 
 def _target(spec: ToolSpec, function: ToolFunction) -> Target:
-    if spec.placement == "process":
-        raise ToolUnavailable(
-            f"The tool {spec.name!r} asks to run in a process of its own, which this version "
-            f"of mcpd cannot do.",
-            hint='Let its plugin declare placement="thread" or "loop".',
-        )
     if not function.is_async and function.spec.placement == "thread":
         # Whatever the manifest says: only the code's own word puts a `def` on the loop.
         return "thread"

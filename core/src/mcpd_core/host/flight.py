@@ -86,7 +86,7 @@ class Flights:
             raise closed() from None
         return failure(
             Interrupted(
-                f"The server shut down while the tool {call.spec.name!r} ran; "
+                f"The server shut down while the {call.spec.label} ran; "
                 f"it was cancelled and has cleaned up.",
                 hint="Call it again when the server is back, if that is safe.",
             )

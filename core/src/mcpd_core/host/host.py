@@ -4,48 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import anyio
+from typing_extensions import Unpack
 
 from ..catalog import Catalog
 from ..context import Context
-from ..errors import (
-    DeadlineExceeded,
-    McpdError,
-    ToolCrashed,
-    UnknownTool,
-)
+from ..errors import UnknownTool
 from ..executor import Admission, Limits
 from ..hooks import Hooks
 from ..hookspecs import Outcome
 from ..importer import Importer
-from ..runtimes import Expired
+from ..runtimes import ProcessRuntime
 from ..services import Health
-from ..spec import Call, CallResult, Principal, Progress, ToolSpec
-from .binding import Binder, Bound
+from ..spec import Call, CallResult, Offer, Principal, Progress, ToolSpec
+from .answering import answered
+from .binding import Apart, Binder, Bound
+from .content import CallOptions, ContentCalls
+from .content_binding import BoundContent, CompletionSpec
+from .extras import Extras
 from .flight import Flights, closed
 from .lanes import Lanes, before
 from .plugins import enlist
 from .policy import authorise, may_call
 from .scope import Library, Scope, Share
 from .services import ServiceProxy, Services
-from .shaping import failure, shaped
+from .switching import Switched, Switches
+from .usage import Usage
 
 if TYPE_CHECKING:
     from ..inventory import Inventory
     from ..settings import Settings
+    from .services import StreamServer
 
-_log = logging.getLogger(__name__)
 
-
-class Host:
+class Host(ContentCalls):
     """Owns catalog, runtimes, services and executor; every call goes through `call`.
 
     Use it as an async context manager on the asyncio loop that is to be the host's. Leaving it
@@ -61,6 +59,7 @@ class Host:
         self.settings = settings
         self.data_dir = data_dir
         self.catalog = Catalog(inventory.specs())
+        self.content = inventory.content()
         self.closing = False
         self.plugin_settings: dict[str, Any] = {}
         limits = settings.executor
@@ -76,6 +75,12 @@ class Host:
             ),
         }
         self._services = Services(self)
+        self._watchers: list[Callable[[], None]] = []
+        #: What plugins add to the server.
+        self.extras = Extras(self._hooks, lambda: {row.name for row in self.inventory.enabled})
+        #: Serves a client over a connected socket, on behalf of a principal and under a name; set
+        #: by the server, where there is one.
+        self.stream_server: StreamServer | None = None
         self._ids = (f"{secrets.token_hex(3)}-{n}" for n in itertools.count(1))
 
     # --- life ---------------------------------------------------------------------------------
@@ -86,8 +91,16 @@ class Host:
             self.importer,
             threads=limits.concurrency + limits.workers,
             patience=limits.cancel_grace,
+            processes=ProcessRuntime(
+                self.settings.processes,
+                patience=limits.cancel_grace,
+                import_timeout=limits.import_timeout,
+                max_result_bytes=limits.max_result_bytes,
+            ),
         )
         self._flights = Flights()
+        self._usage = Usage()
+        self._switches = Switches(self, self._hooks, self._services, self._usage)
         await enlist(self, self._hooks, self._services)
         return self
 
@@ -95,6 +108,7 @@ class Host:
         self.stop_accepting()
         await self.drain(0.0)
         try:
+            await self._switches.aclose()
             await self._services.aclose()
         finally:
             await self.lanes.aclose()
@@ -131,7 +145,8 @@ class Host:
 
     def tools_for(self, principal: Principal) -> tuple[ToolSpec, ...]:
         """Return the tools that a principal may call and is told of, by name."""
-        return tuple(spec for spec in self.catalog.specs if may_call(principal, spec))
+        http = self.settings.http
+        return tuple(s for s in self.catalog.specs if s.listed and may_call(principal, s, http))
 
     async def call(
         self,
@@ -157,9 +172,31 @@ class Host:
         :returns: the answer; a tool's failure is an answer too.
         :raises CallRefused: when the tool did not start.
         """
+        return await self._lead(
+            self._look_up(name, principal),
+            arguments,
+            principal=principal,
+            client=client,
+            admission=admission,
+            timeout=timeout,
+            on_progress=on_progress,
+            on_log=on_log,
+            trace=trace,
+        )
+
+    async def _lead(
+        self,
+        spec: Offer,
+        arguments: Mapping[str, Any],
+        *,
+        principal: Principal,
+        client: str,
+        admission: Literal["client", "worker"] = "client",
+        **options: Unpack[CallOptions],
+    ) -> CallResult:
         if self.closing:
             raise closed()
-        spec = self._look_up(name, principal)
+        timeout = options.get("timeout")
         if timeout is None:
             timeout = spec.timeout or self.settings.executor.timeout
         call = Call(
@@ -169,12 +206,12 @@ class Host:
             principal=principal,
             client=client,
             deadline=time.monotonic() + timeout,
-            on_progress=on_progress,
-            on_log=on_log,
-            trace=trace or {},
+            on_progress=options.get("on_progress"),
+            on_log=options.get("on_log"),
+            trace=options.get("trace") or {},
             admission=admission,
         )
-        with self._flights.track(call):
+        with self._flights.track(call), self._usage.of(spec.plugin):
             try:
                 return await self._admitted(call, "asyncio")
             except asyncio.CancelledError:
@@ -188,7 +225,7 @@ class Host:
     ) -> CallResult:
         """Call a tool from within another; awaited in the parent's library (see `Context.call`)."""
         outer = parent.call
-        spec = self._look_up(name, outer.principal)
+        spec = self._look_up(name, outer.principal, within=outer.spec.plugin)
         deadline = outer.deadline
         if spec.timeout is not None:
             own = time.monotonic() + spec.timeout
@@ -206,10 +243,11 @@ class Host:
         )
         # A thread's nested call has been brought to the loop by `submit`.
         library: Library = "asyncio" if parent.library == "thread" else parent.library
-        if parent.share.held:
-            with parent.share.works(parent):
-                return await self._perform(call, library, parent.share)
-        return await self._admitted(call, library)
+        with self._usage.of(spec.plugin):
+            if parent.share.held:
+                with parent.share.works(parent):
+                    return await self._perform(call, library, parent.share)
+            return await self._admitted(call, library)
 
     async def check(
         self, name: str, arguments: Mapping[str, Any], *, principal: Principal
@@ -220,30 +258,48 @@ class Host:
         """
         spec = self._look_up(name, principal)
         bound = self._binder.get(spec) or await self._bind(spec, None)
-        bound.function.validate(arguments)
+        if isinstance(bound, Apart):
+            await self._check_apart(bound, arguments, principal)
+        else:
+            bound.function.validate(arguments)
         return spec
 
-    async def _bind(self, spec: ToolSpec, deadline: float | None) -> Bound:
+    async def _bind(self, spec: Offer, deadline: float | None) -> Bound | Apart | BoundContent:
         binding = asyncio.ensure_future(self._binder.bind(spec))
-        problem = f"The code of the tool {spec.name!r} has not been loaded in time."
+        problem = f"The code of the {spec.label} has not been loaded in time."
         return await before(deadline, binding, problem)
 
-    def _look_up(self, name: str, principal: Principal) -> ToolSpec:
+    def _look_up(self, name: str, principal: Principal, *, within: str = "") -> ToolSpec:
+        """Return the tool of a name, if the principal may call it.
+
+        :param within: the plugin whose tool makes the call: what is in flight when its plugin is
+            disabled can be finished.
+        """
         spec = self.catalog.get(name)
+        if spec is None:
+            disabled, row = self.inventory.disabled_tool(name)
+            if disabled is not None and row is not None:
+                if row.name != within:
+                    raise UnknownTool(
+                        f"The tool {name!r} is not offered: its plugin {row.name!r} is disabled.",
+                        hint=f"Enable it: mcpd plugins enable {row.name}",
+                        data={"plugin": row.name, "state": row.state},
+                    )
+                spec = disabled
         if spec is None:
             close = self.catalog.close_matches(name)
             raise UnknownTool(
                 f"No tool is called {name!r}.",
                 hint=f"Did you mean {' or '.join(map(repr, close))}?" if close else "",
             )
-        authorise(principal, spec)
+        authorise(principal, spec, self.settings.http)
         return spec
 
     async def _admitted(self, call: Call, library: Library) -> CallResult:
         admission = self._admission[call.admission]
         permit = await self.lanes.from_library(
             library,
-            partial(admission.acquire, call.client, call.spec.name, deadline=call.deadline),
+            partial(admission.acquire, call.client, call.spec.label, deadline=call.deadline),
         )
         share = Share(admission, permit)
         try:
@@ -258,18 +314,60 @@ class Host:
         if bound is None:
             bind = partial(self._bind, call.spec, call.deadline)
             bound = await self.lanes.from_library(library, bind)
+        if isinstance(bound, Apart):
+            apart = partial(self._perform_apart, bound, call, share)
+            return await self.lanes.from_library(library, apart)
         arguments = bound.function.validate(call.arguments)
         target = library if bound.target == "any" else bound.target
         scope = Scope(self, call, target, share)
         if bound.function.context_parameter is not None:
             arguments[bound.function.context_parameter] = Context(scope)
+        run = partial(self.lanes.run_tool, bound, scope, arguments, library)
+        if isinstance(call.spec, CompletionSpec):
+            # Nobody observes what a person types.
+            self._flights.started(call)
+            limit = self.settings.executor.max_result_bytes
+            return await answered(call, run, bound.function.answer, library, limit=limit)
+        return await self._observed(call, run, bound.function.answer, library)
+
+    async def _perform_apart(self, bound: Apart, call: Call, share: Share) -> CallResult:
+        """Do what `_perform` does for a tool in a process; awaited on the host's loop."""
+        scope = Scope(self, call, "asyncio", share)
+        ready = self.lanes.processes.prepared(bound.declared, bound.spec.runtime, call)
+        async with ready as errand:
+            if errand.stale:
+                self._binder.report_stale(bound.declared)
+            run = partial(errand.run, report=scope.report, log=scope.log)
+            return await self._observed(call, run, lambda result: result, "asyncio")
+
+    async def _check_apart(
+        self, bound: Apart, arguments: Mapping[str, Any], principal: Principal
+    ) -> None:
+        deadline = time.monotonic() + self.settings.executor.timeout
+        call = Call(next(self._ids), bound.spec, arguments, principal, "check", deadline)
+        async with self.lanes.processes.prepared(bound.declared, bound.spec.runtime, call):
+            # That it got so far is the answer.
+            return
+
+    async def _observed(
+        self,
+        call: Call,
+        run: Callable[[], Awaitable[Any]],
+        answer: Callable[[Any], CallResult],
+        library: Library,
+    ) -> CallResult:
+        """Run a tool whose arguments are checked, before the eyes of the observers.
+
+        :param answer: shapes what ``run`` returns.
+        """
         self._flights.started(call)
         self._hooks.before_call(call)
         started = time.perf_counter()
         result: CallResult | None = None
         error: BaseException | None = None
         try:
-            result = await self._result(bound, scope, arguments, library)
+            limit = self.settings.executor.max_result_bytes
+            result = await answered(call, run, answer, library, limit=limit)
             return result
         except BaseException as raised:
             error = raised
@@ -278,43 +376,6 @@ class Host:
             self._hooks.after_call(call, Outcome(result, error, time.perf_counter() - started))
             # The error's traceback holds this frame, and with it the arguments.
             error = None
-
-    async def _result(
-        self, bound: Bound, scope: Scope, arguments: dict[str, Any], library: Library
-    ) -> CallResult:
-        """Run the tool and turn whatever happens, cancellation apart, into an answer."""
-        name = bound.spec.name
-        try:
-            value = await self.lanes.run_tool(bound, scope, arguments, library)
-            return shaped(
-                bound.function.answer(value),
-                tool=name,
-                limit=self.settings.executor.max_result_bytes,
-            )
-        except Expired:
-            return failure(
-                DeadlineExceeded(
-                    f"The tool {name!r} was cancelled at its deadline.",
-                    hint="Ask for less, allow more time, or defer it as a task.",
-                )
-            )
-        except McpdError as error:
-            return failure(error)
-        except BaseException as error:
-            if _is_cancellation(error, library):
-                raise
-            _log.exception(
-                "The tool %s of the plugin %s raised, in the call %s.",
-                name,
-                bound.spec.plugin,
-                scope.call.id,
-            )
-            return failure(
-                ToolCrashed(
-                    f"The tool {name!r} failed unexpectedly ({type(error).__name__}).",
-                    hint=f"The server's log has the details under {scope.call.id}.",
-                )
-            )
 
     async def service(self, name: str, library: Library) -> Any:
         """Return a service for code that runs in ``library`` (see `Context.service`)."""
@@ -328,6 +389,21 @@ class Host:
 
     # --- plugins ------------------------------------------------------------------------------
 
+    async def set_enabled(self, plugin: str, enabled: bool) -> Switched:
+        """Enable or disable a plugin, now and for the future; awaited on the host's loop.
+
+        The tools of a disabled plugin are gone at once. Calls of them that are in flight finish;
+        then its services are stopped and its hooks are forgotten. The choice is kept in the data
+        directory, if there is one.
+
+        :param plugin: its name, its distribution's if that has no other, or
+            ``distribution:plugin``.
+        :raises SelectionError: when there is no such plugin, or it cannot be enabled; nothing has
+            changed then.
+        :raises SettingsError: when the choice cannot be kept; the change itself stands.
+        """
+        return await self._switches.set(plugin, enabled)
+
     def _on_broken(self, plugin: str, reason: str) -> None:
         self.revise(self.inventory.with_broken(plugin, reason))
 
@@ -335,17 +411,21 @@ class Host:
         """Offer the tools of another set of plugins from now on."""
         self.inventory = inventory
         self.catalog = Catalog(inventory.specs())
+        self.content = inventory.content()
+        self.extras.forget()
+        for watcher in list(self._watchers):
+            watcher()
 
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back whenever other tools may be offered than before.
 
-def _is_cancellation(error: BaseException, library: Library) -> bool:
-    """Whether an exception is the cancellation of the caller, which runs in ``library``.
+        :param callback: called on whatever thread made the change; it must not raise.
+        :returns: what ends it.
+        """
+        self._watchers.append(callback)
 
-    trio delivers it inside a group when other tasks of a nursery raised meanwhile. In asyncio it
-    is never in a group, and one that a tool has put there is the tool's own affair.
-    """
-    cancelled = anyio.get_cancelled_exc_class()
-    # Exception groups are built in from Python 3.11 on, and backported before.
-    subgroup = getattr(error, "subgroup", None)
-    if library == "trio" and subgroup is not None:
-        return subgroup(cancelled) is not None
-    return isinstance(error, cancelled)
+        def forget() -> None:
+            if callback in self._watchers:
+                self._watchers.remove(callback)
+
+        return forget

@@ -12,8 +12,17 @@ from typing import Any, TypeVar
 
 from ..errors import ToolUnavailable
 from ..importer import Importer
-from ..runtimes import AsyncioRuntime, Outcome, Runtime, ThreadRuntime, TrioRuntime, capture
+from ..runtimes import (
+    AsyncioRuntime,
+    Outcome,
+    ProcessRuntime,
+    Runtime,
+    ThreadRuntime,
+    TrioRuntime,
+    capture,
+)
 from .binding import Bound
+from .content_binding import BoundContent
 from .scope import Library, Scope
 
 T = TypeVar("T")
@@ -24,14 +33,18 @@ class Lanes:
 
     :param threads: the greatest number of worker threads.
     :param patience: seconds to wait for a cancelled function in a thread.
+    :param processes: the pool of worker processes.
     """
 
-    def __init__(self, importer: Importer, *, threads: int, patience: float) -> None:
+    def __init__(
+        self, importer: Importer, *, threads: int, patience: float, processes: ProcessRuntime
+    ) -> None:
         self._importer = importer
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._asyncio = AsyncioRuntime()
         self._threads = ThreadRuntime(threads, patience)
+        self.processes = processes
         self.trio = TrioRuntime()
         self._starting: asyncio.Task[None] | None = None
 
@@ -54,7 +67,7 @@ class Lanes:
         await self.trio.start()
 
     async def run_tool(
-        self, bound: Bound, scope: Scope, arguments: dict[str, Any], library: Library
+        self, bound: Bound | BoundContent, scope: Scope, arguments: dict[str, Any], library: Library
     ) -> Any:
         """Run a tool where it belongs; awaited in the library of its caller.
 
@@ -123,6 +136,7 @@ class Lanes:
         """Close the runtimes."""
         await self.trio.aclose()
         await self._threads.aclose()
+        await self.processes.aclose()
 
 
 async def before(deadline: float | None, work: asyncio.Future[T], problem: str) -> T:

@@ -40,7 +40,7 @@ async def enlist(host: Host, hooks: Hooks, services: Services) -> None:
             except PluginLoadError as error:
                 _refuse(host, row.name, error)
     for row in host.inventory.enabled:
-        specs = hooks.tool_metadata(row.name)
+        specs = hooks.tool_metadata(row.name, cast(RuntimeName, row.runtime))
         if specs is not None:
             host.revise(host.inventory.with_tools(row.name, specs))
             _expect_enabled(host, row)
@@ -48,6 +48,11 @@ async def enlist(host: Host, hooks: Hooks, services: Services) -> None:
     for plugin, service in hooks.services():
         try:
             services.declare(plugin, service)
+        except PluginLoadError as error:
+            _refuse(host, plugin, error)
+    for plugin, transport in hooks.transports():
+        try:
+            services.declare_transport(plugin, transport)
         except PluginLoadError as error:
             _refuse(host, plugin, error)
 
@@ -63,7 +68,14 @@ async def _take_up(host: Host, hooks: Hooks, row: PluginRow) -> None:
                 row.entry, plugin=row.name, then=lambda _: hooks.register_tools(registrar)
             )
         )
-        host.revise(host.inventory.with_tools(row.name, registrar.specs))
+        host.revise(
+            host.inventory.with_tools(
+                row.name,
+                registrar.specs,
+                resources=registrar.resources,
+                prompts=registrar.prompts,
+            )
+        )
 
 
 def _expect_enabled(host: Host, row: PluginRow) -> None:
@@ -98,13 +110,17 @@ def _read_settings(host: Host, hooks: Hooks) -> None:
         try:
             host.plugin_settings[plugin] = model.model_validate(host.settings.section(section))
         except pydantic.ValidationError as error:
-            raise _misfit(host.settings, section, error) from None
+            raise misfit(host.settings, section, error) from None
+        except Exception as error:  # noqa: BLE001 - the boundary: validators are code of the plugin
+            problem = f"Its settings model raised {type(error).__name__} for [{section}]."
+            _refuse(host, plugin, PluginLoadError(plugin, problem))
     for section in host.settings.extra:
         if section not in claimed:
             _log.warning("The settings section [%s] belongs to no plugin that is enabled.", section)
 
 
-def _misfit(settings: Settings, section: str, error: pydantic.ValidationError) -> SettingsError:
+def misfit(settings: Settings, section: str, error: pydantic.ValidationError) -> SettingsError:
+    """Return the error about a section that does not fit its plugin's model."""
     problems = []
     for item in error.errors(include_url=False, include_context=False):
         path: list[Any] = list(item["loc"])

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import McpdError, PluginLoadError, ServiceUnavailable
+from ..hookspecs import Transport
 from ..runtimes import Gate, Runtime
 from ..services import Health, Service
 from ..spec import CallResult, Principal, Progress, ToolSpec
+from .streams import Receive, Send, serve_over
 
 if TYPE_CHECKING:
     from .host import Host
 
 T = TypeVar("T")
+
+#: Serves one client over a connected socket, which it closes; awaited on the host's loop.
+StreamServer = Callable[[socket.socket, Principal, str], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -47,12 +54,24 @@ class Services:
             )
         self._declared[service.name] = (service, plugin)
 
-    async def start_all(self) -> None:
-        """Start the services that start with the server; a failure is logged."""
+    def declare_transport(self, plugin: str, transport: Transport) -> None:
+        """Make a transport of a plugin known: a service that is started with the server.
+
+        :raises PluginLoadError: when another plugin declares the same name.
+        """
+        name = f"transport:{transport.name}"
+        service = Service(name, transport.factory, transport.runtime, start="serve")
+        self.declare(plugin, service)
+
+    async def start_all(self, plugin: str | None = None) -> None:
+        """Start the services that start with the server; a failure is logged.
+
+        :param plugin: whose services; ``None`` for all.
+        """
         starting = {
             name: asyncio.ensure_future(self.get(name))
-            for name, (service, _) in self._declared.items()
-            if service.start == "serve"
+            for name, (service, owner) in self._declared.items()
+            if service.start == "serve" and plugin in (None, owner)
         }
         try:
             # Side by side: one that takes long must not keep the others from starting.
@@ -62,6 +81,16 @@ class Services:
                 start.cancel()
                 if start.done() and not start.cancelled() and (error := start.exception()):
                     _log.error("Plugin %s: %s", self._declared[name][1], error)
+
+    async def withdraw(self, plugin: str) -> None:
+        """Stop the services of a plugin in the reverse order of their start, and forget them."""
+        names = [name for name, (_, owner) in self._declared.items() if owner == plugin]
+        for name in names:
+            del self._declared[name]
+        for name in [name for name in reversed(self._running) if name in names]:
+            # Known until it has ended: what still runs belongs into the health of the host.
+            await self._stop(self._running[name])
+            del self._running[name]
 
     async def get(self, name: str) -> _Running:
         """Return a running service, started if need be.
@@ -103,10 +132,13 @@ class Services:
     async def aclose(self) -> None:
         """Stop every service in the reverse order of its start, waiting for each."""
         for running in reversed(list(self._running.values())):
-            try:
-                await running.stop()
-            except Exception:  # noqa: BLE001 - the boundary of a plugin's code
-                _log.exception("The service %s could not be stopped.", running.service.name)
+            await self._stop(running)
+
+    async def _stop(self, running: _Running) -> None:
+        try:
+            await running.stop()
+        except Exception:  # noqa: BLE001 - the boundary of a plugin's code
+            _log.exception("The service %s could not be stopped.", running.service.name)
 
 
 class _Running:
@@ -190,6 +222,7 @@ class HostView:
         self.name = service.name
         self.settings = host.plugin_settings.get(plugin)
         self.log = logging.getLogger(f"mcpd.service.{service.name}")
+        self._clients = itertools.count(1)
 
     @property
     def data_dir(self) -> Path:
@@ -233,6 +266,19 @@ class HostView:
         return await self._from_here(
             partial(self._host.check, tool, arguments, principal=principal)
         )
+
+    async def serve_stream(self, receive: Receive, send: Send, *, principal: Principal) -> None:
+        server = self._host.stream_server
+        if server is None:
+            raise ServiceUnavailable("This process serves no clients.")
+        client = f"{self.name}:{next(self._clients)}"
+
+        async def serve(sock: socket.socket) -> None:
+            # In a task of its own, where a cancellation is delivered once.
+            apart = (await self._host.lanes.runtime("asyncio")).run
+            await self._from_here(partial(apart, partial(server, sock, principal, client)))
+
+        await serve_over(receive, send, serve)
 
     async def _from_here(self, function: Callable[[], Awaitable[T]]) -> T:
         if self._in_trio:

@@ -22,16 +22,17 @@ _CONTROL_IN_JSON = re.compile(r"\\u00[01]|\\[bf]|[\x7f-\x9f]")
 _LONGEST_MESSAGE = 10_000
 
 
-def shaped(result: CallResult, *, tool: str, limit: int) -> CallResult:
+def shaped(result: CallResult, *, of: str, limit: int) -> CallResult:
     """Return an answer fit to be sent.
 
+    :param of: whose it is, such as ``tool 'add'``.
     :param limit: bytes of text, and of structured data as JSON.
     :raises InvalidOutput: when the answer is larger than the limit.
     """
     text, structured = result.text, result.structured
     if not _within(text, limit):
         raise InvalidOutput(
-            f"The tool {tool!r} answered with more than {limit} bytes.",
+            f"The {of} answered with more than {limit} bytes.",
             hint="Ask for less, for example a page of it.",
             retryable=False,
             data={"limit_bytes": limit},

@@ -1,8 +1,9 @@
 """The runtimes that tools run in, behind one interface.
 
 The host's own loop is asyncio. trio is driven beside it in the same thread; blocking code goes to
-worker threads. `Runtime.run` enters a runtime from the host's loop; `TrioRuntime.run_in_host` leads
-back. The same promises hold for every pair of caller and callee:
+worker threads, and what is CPU-bound or not trusted to processes. `Runtime.run` enters a runtime
+from the host's loop; `TrioRuntime.run_in_host` leads back. The same promises hold for every pair of
+caller and callee:
 
 - a deadline and a cancellation cross the border, and the waiting side returns only after the other
   side has cleaned up;
@@ -15,14 +16,17 @@ from __future__ import annotations
 
 from .asyncio_loop import AsyncioRuntime, capture
 from .base import Expired, Gate, Outcome, Runtime
+from .processes import Errand, ProcessRuntime
 from .threads import ThreadRuntime
 from .trio_guest import TrioRuntime
 
 __all__ = [
     "AsyncioRuntime",
+    "Errand",
     "Expired",
     "Gate",
     "Outcome",
+    "ProcessRuntime",
     "Runtime",
     "ThreadRuntime",
     "TrioRuntime",

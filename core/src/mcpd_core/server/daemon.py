@@ -33,6 +33,7 @@ def run_daemon(
     argv: Sequence[str] | None = None,
     linger: float | None = None,
     grace: float = 10.0,
+    http: bool = False,
 ) -> int:
     """Serve a data directory's Unix socket until a signal, or until nobody needs the server.
 
@@ -47,8 +48,10 @@ def run_daemon(
     :param linger: seconds after which a daemon without clients and without pending work leaves;
         ``None`` for one that stays.
     :param grace: seconds.
+    :param http: whether to serve HTTP beside the socket, as the host's settings say.
     :returns: the exit status, 0.
     :raises DirectoryOwned: when another daemon owns the directory.
+    :raises DaemonError: when HTTP cannot be served where the settings say.
     :raises DependencyBroken: when the MCP SDK cannot be imported.
     """
     directory = DataDirectory(data_dir)
@@ -58,7 +61,11 @@ def run_daemon(
             serving = _import_serving()
             host = make_host()
         directory.describe(plugins=plugins, argv=sys.argv if argv is None else argv)
-        _run(serving.serve_socket(host, directory, ready=ready, linger=linger, grace=grace))
+        _run(
+            serving.serve_socket(
+                host, directory, ready=ready, linger=linger, grace=grace, http=http
+            )
+        )
     finally:
         directory.release()
     return 0

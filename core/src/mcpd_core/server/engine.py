@@ -97,6 +97,7 @@ class _Request:
         "_token",
         "answered",
         "closed",
+        "counted",
         "given_up",
         "request_id",
     )
@@ -114,6 +115,8 @@ class _Request:
         self.closed = False
         #: Whether the client has cancelled it: it must not be answered then.
         self.given_up = False
+        #: Whether the connection waits for its answer before it ends.
+        self.counted = False
 
     @property
     def transport(self) -> TransportContext:
@@ -178,8 +181,7 @@ class Engine:
         self._server = server
         self._channel = channel
         self._session = session
-        # The connection's own outbound channel is never used: change notifications are the only
-        # messages that would need it, and none is promised.
+        # The connection's own outbound channel carries announcements of changes and nothing else.
         self._connection = Connection.for_loop(_Request(channel, None, None))
         self._runner = ServerRunner(server, self._connection, session)
         self._modern: bool | None = None
@@ -223,9 +225,12 @@ class Engine:
                 await self._notification(early)
             self._early.clear()
         channel = self._channel
-        await channel.room()
-        channel.begin()
         request = _Request(channel, message.id, progress_token_from_params(message.params))
+        # A subscription is answered when it ends, and it ends with the connection at the latest.
+        if message.method != "subscriptions/listen":
+            await channel.room()
+            channel.begin()
+            request.counted = True
         handling = self._handle(request, message.method, message.params)
         task = asyncio.get_running_loop().create_task(handling)
         self._tasks.add(task)
@@ -259,7 +264,7 @@ class Engine:
             route = self._handle_modern if self._modern else self._handle_legacy
             answer = encode_result(request_id, await route(request, method, params))
         except Exception as exc:  # noqa: BLE001 - the boundary, which logs what it does not know
-            answer = encode_error(request_id, _error_data(exc, method))
+            answer = encode_error(request_id, error_data(exc, method))
         finally:
             request.closed = True
         # What the client has given up must not be answered.
@@ -278,7 +283,8 @@ class Engine:
         found = self._running.get(key)
         if found is not None and found[0] is request:
             del self._running[key]
-        self._channel.done()
+        if request.counted:
+            self._channel.done()
 
     async def _handle_legacy(
         self, request: _Request, method: str, params: dict[str, Any] | None
@@ -365,7 +371,8 @@ def _has_envelope(params: Mapping[str, Any] | None) -> bool:
     return isinstance(meta, Mapping) and PROTOCOL_VERSION_META_KEY in meta
 
 
-def _error_data(exc: Exception, method: str) -> ErrorData:
+def error_data(exc: Exception, method: str) -> ErrorData:
+    """Translate what a handler raised; what the SDK does not know is logged and not told."""
     known = handler_exception_to_error_data(exc)
     if known is not None:
         return known

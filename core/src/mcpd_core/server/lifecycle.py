@@ -55,6 +55,10 @@ class Stop:
         self.request(signal.Signals(number).name)
 
 
+#: Seconds that a server stays at least for the client that it was started for.
+FIRST_CLIENT = 1.0
+
+
 class Linger:
     """Lets a server that was started on demand leave after its last client has.
 
@@ -70,12 +74,15 @@ class Linger:
         self._needed = needed
         self._leave = leave
         self._timer: asyncio.TimerHandle | None = None
+        self._visited = False
 
     def clients(self, number: int) -> None:
         """Note how many clients are connected."""
         self.cancel()
+        self._visited = self._visited or number > 0
         if number == 0:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expired)
+            seconds = self._seconds if self._visited else max(self._seconds, FIRST_CLIENT)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._expired)
 
     def cancel(self) -> None:
         """Stay."""

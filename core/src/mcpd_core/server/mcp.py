@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol
 
-import anyio
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel import Server
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
 from mcp.server.runner import serve_dual_era_loop
-from mcp.shared.exceptions import MCPError
+from mcp.server.session import ServerSession
+from mcp.server.subscriptions import PromptsListChanged, ResourcesListChanged, ToolsListChanged
 from mcp_types import (
-    INTERNAL_ERROR,
     SERVER_INFO_META_KEY,
     CallToolRequestParams,
     EmptyResult,
+    NotificationParams,
+    ServerCapabilities,
     SetLevelRequestParams,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -27,21 +30,22 @@ from .._version import __version__
 from ..catalog import Catalog
 from ..errors import CallRefused, InvalidArguments
 from ..spec import CallResult, Principal, ToolSpec
+from .changes import Changes
+from .content import ContentHandlers, ContentHost, cache_hints
 from .engine import Engine, unsupported
+from .leading import lead
 from .listing import PAGE, ToolListing
-from .notifier import Notifier
 from .results import error_of, result_of, result_of_misfit
 from .session import Session
 from .streams import ChannelReadStream, ChannelWriteStream, LineChannel
 
 log = logging.getLogger(__name__)
 
-_TRACE_KEYS = ("traceparent", "tracestate", "baggage")
 #: Milliseconds for which a client may take its copy of a list for fresh (2026-07-28 and later).
 _LIST_TTL = 60_000
 
 
-class ToolHost(Protocol):
+class ToolHost(ContentHost, Protocol):
     """What the server needs of `mcpd_core.host.Host`."""
 
     @property
@@ -51,6 +55,10 @@ class ToolHost(Protocol):
 
     def tools_for(self, principal: Principal) -> tuple[ToolSpec, ...]:
         """List the tools that somebody may see, sorted by name."""
+        ...
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back, on any thread, when the catalogue may have changed."""
         ...
 
     async def call(
@@ -69,11 +77,38 @@ class ToolHost(Protocol):
         ...
 
 
+class _SdkServer(Server[Any]):
+    """The SDK's server, promising what ours keeps: to tell of changes, and what there is.
+
+    :ivar not_offered: says which capabilities are not to be promised.
+    """
+
+    not_offered: Callable[[], Mapping[str, None]]
+
+    def get_capabilities(self, *args: Any, **kwargs: Any) -> ServerCapabilities:
+        capabilities = super().get_capabilities(*args, **kwargs)
+        if capabilities.resources is not None:
+            # Nobody tells us that what is at a URI has changed.
+            capabilities.resources.subscribe = False
+        return capabilities.model_copy(update=self.not_offered())
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> InitializationOptions:
+        options = notification_options or NotificationOptions(
+            prompts_changed=True, resources_changed=True, tools_changed=True
+        )
+        return super().create_initialization_options(options, *args, **kwargs)
+
+
 class McpServer:
     """Serves any number of clients, of either protocol era, from one host.
 
     :param host: what answers.
-    :param page: tools per page of ``tools/list``.
+    :param page: items per page of a list.
     :param engine: what moves messages between a channel and the SDK's handler kernel. ``lean`` is
         ours (`engine.Engine`), ``sdk`` the SDK's own loop over our streams; ``auto`` takes the
         lean one unless the installed SDK differs from what it was written for.
@@ -92,18 +127,28 @@ class McpServer:
             log.warning("serving through the SDK's own, slower loop: %s", reason)
             self.engine = "sdk"
         listing = ToolListing(self._tools_for, page=page)
-        self.sdk: Server[Any] = Server(
+        content = ContentHandlers(host, page=page, shelter=self.engine != "lean")
+        self._changes = Changes()
+        sdk = _SdkServer(
             "mcpd",
             version=__version__,
             title="mcpd",
             instructions=instructions(host.catalog.specs),
             cache_hints={
+                **cache_hints(_LIST_TTL),
                 "tools/list": CacheHint(ttl_ms=_LIST_TTL, scope="private"),
                 "server/discover": CacheHint(ttl_ms=_LIST_TTL, scope="private"),
             },
             get_tool_input_schema=self._input_schema,
             on_list_tools=listing.answer,
             on_call_tool=self._call_tool,
+            on_subscriptions_listen=self._changes.listen,
+        )
+        sdk.not_offered = content.not_offered
+        self.sdk: Server[Any] = sdk
+        content.register(sdk)
+        self.sdk.add_notification_handler(
+            "notifications/initialized", NotificationParams, self._changes.handshaken
         )
         # Not through the constructor, which warns that logging is deprecated as of 2026-07-28:
         # clients of the handshake era still ask for it.
@@ -114,6 +159,30 @@ class McpServer:
             # tenth of a call, and the API alone throws it away.
             self.sdk.middleware.clear()
         self.sdk.middleware.append(listing.remember)
+        self._specs = host.catalog.specs
+        self._content = host.content
+        self._announcing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._forget: Callable[[], None] = lambda: None
+
+    @property
+    def tools(self) -> int:
+        """How many tools there are."""
+        return len(self._specs)
+
+    def watch(self) -> None:
+        """Tell clients from now on, on the running loop, when the set of tools changes."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._forget = self._host.on_change(self._changed)
+
+    async def aclose(self, timeout: float = 1.0) -> None:
+        """Stop telling of changes; the sessions themselves are ended by who serves them.
+
+        :param timeout: seconds for clients that do not read.
+        """
+        self._forget()
+        await self._changes.close(timeout)
 
     async def serve(self, channel: LineChannel, session: Session) -> None:
         """Serve one client until it leaves; the caller closes the channel.
@@ -131,6 +200,28 @@ class McpServer:
             lifespan_state=session,
             init_options=self.sdk.create_initialization_options(),
         )
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        """Tell clients of a change, from whatever thread it was made on."""
+        if not self._announcing and self._loop is not None:
+            # Several changes in a row are one to a client.
+            self._announcing = True
+            self._loop.call_soon_threadsafe(self._announce)
+
+    def _announce(self) -> None:
+        self._announcing = False
+        specs, content, before = self._host.catalog.specs, self._host.content, self._content
+        if specs != self._specs:
+            self._specs = specs
+            self.sdk.instructions = instructions(specs)
+            self._changes.announce(ToolsListChanged(), ServerSession.send_tool_list_changed)
+        self._content = content
+        if (content.resources, content.templates) != (before.resources, before.templates):
+            self._changes.announce(ResourcesListChanged(), ServerSession.send_resource_list_changed)
+        if content.prompts != before.prompts:
+            self._changes.announce(PromptsListChanged(), ServerSession.send_prompt_list_changed)
 
     # --- handlers ---------------------------------------------------------------------------------
 
@@ -152,31 +243,13 @@ class McpServer:
     async def _call_tool(
         self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams
     ) -> Any:
-        session: Session = ctx.lifespan_context
-        notifier = Notifier(ctx, session, source=params.name)
-        call = self._host.call(
-            params.name,
-            params.arguments or {},
-            principal=session.principal,
-            client=session.client,
-            on_progress=notifier.progress if notifier.wants_progress else None,
-            on_log=notifier.log if notifier.wants_log else None,
-            trace=_trace_context(ctx.params),
-        )
+        call = partial(self._host.call, params.name, params.arguments or {})
         try:
-            result = await (call if self.engine == "lean" else _sheltered(call))
-            await notifier.flush()
+            result = await lead(ctx, params.name, call, shelter=self.engine != "lean")
         except InvalidArguments as exc:
             return result_of_misfit(exc)
         except CallRefused as exc:
             raise error_of(exc) from None
-        except asyncio.CancelledError:
-            notifier.abandon()
-            raise
-        except Exception:
-            # The boundary: what went wrong inside the host is for the log, not for the client.
-            log.exception("a call of %r failed inside the host", params.name)
-            raise MCPError(INTERNAL_ERROR, "Internal server error") from None
         return self._stamped(ctx, result_of(result))
 
     def _stamped(
@@ -196,6 +269,8 @@ def instructions(specs: Sequence[ToolSpec]) -> str:
     """Tell a model, in a few words, what this server offers and how its tools behave."""
     families: dict[str, int] = {}
     for spec in specs:
+        if not spec.listed:
+            continue
         families[spec.plugin] = families.get(spec.plugin, 0) + 1
     offered = ", ".join(f"{name} ({count})" for name, count in sorted(families.items()))
     text = "Tools of the plugins that the owner of this machine installed"
@@ -206,28 +281,3 @@ def instructions(specs: Sequence[ToolSpec]) -> str:
 def tracing_configured() -> bool:
     """Whether an OpenTelemetry SDK is set up, in code or by its environment variable."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-
-
-def _trace_context(params: Mapping[str, Any] | None) -> dict[str, str]:
-    meta = params.get("_meta") if params else None
-    if not isinstance(meta, Mapping):
-        return {}
-    return {key: meta[key] for key in _TRACE_KEYS if isinstance(meta.get(key), str)}
-
-
-async def _sheltered(call: Any) -> CallResult:
-    """Await a host call from within an anyio cancel scope, as the SDK's own loop has it.
-
-    A cancelled scope cancels its task again on every turn of the loop for as long as the task
-    waits, which would interrupt the tool's clean-up; the call therefore runs in a task of its own
-    that is cancelled once.
-    """
-    task: asyncio.Task[CallResult] = asyncio.ensure_future(call)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.cancel()
-        with anyio.CancelScope(shield=True):
-            # No deadline: the host bounds a tool's clean-up.
-            await asyncio.wait([task])
-        raise

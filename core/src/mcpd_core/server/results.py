@@ -33,7 +33,7 @@ def result_of(result: CallResult) -> dict[str, Any]:
     }
     if result.error is not None:
         shaped["isError"] = True
-        shaped["_meta"] = {ERROR_META: _plain(result.error)}
+        shaped["_meta"] = {ERROR_META: plain(result.error)}
     elif result.structured is not None:
         shaped["structuredContent"] = result.structured
     return shaped
@@ -59,11 +59,11 @@ def _details(refused: CallRefused) -> dict[str, Any]:
     if refused.hint:
         details["hint"] = refused.hint
     if refused.data:
-        details["data"] = _plain(refused.data)
+        details["data"] = plain(refused.data)
     return details
 
 
-def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
+def plain(details: Mapping[str, Any]) -> dict[str, Any]:
     """Copy details, spelling out whatever JSON has no type for."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(details), default=str))
     return plain

@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..spec import Principal
+from .control import Control
 from .directory import DataDirectory
+from .extensions import Extensions
 from .lifecycle import Linger, Stop
 from .listener import Listener
 from .mcp import McpServer
@@ -20,6 +22,7 @@ from .streams import LineChannel
 
 if TYPE_CHECKING:
     from ..host import Host
+    from .http.listener import HttpListener
 
 log = logging.getLogger(__name__)
 
@@ -34,27 +37,45 @@ async def serve_socket(
     ready: Callable[[list[str]], None],
     linger: float | None,
     grace: float,
+    http: bool = False,
 ) -> None:
-    """Serve the socket of a claimed directory; see `run_daemon`."""
+    """Serve the socket of a claimed directory, and HTTP beside it; see `run_daemon`."""
     with Stop() as stop:
         async with host:
             server = McpServer(host)
+            Control(host).register(server.sdk)
+            extensions = Extensions(server, host)
+            server.watch()
             patience = _Patience(host, directory, stop, linger)
-            listener = Listener(server.serve, patience.changed)
+            listener = Listener(server.serve, patience.counter("socket"))
             patience.listener = listener
-            listener.listen(directory.bind())
-            patience.changed(0)
+            web = _listener(server, host, patience.counter("http")) if http else None
             try:
-                ready([f"unix:{directory.socket_path}"])
-                async with _services(host):
+                # First: a port that is taken should be the first thing to be known.
+                if web is not None:
+                    await web.start()
+                listener.listen(directory.bind())
+                patience.changed()
+                places = [f"unix:{directory.socket_path}"]
+                ready([*places, web.url] if web is not None else places)
+                async with _services(host) as starting:
+                    if web is not None:
+                        starting.add_done_callback(web.health.start)
                     await stop.wait()
                     patience.cancel()
                     listener.stop()
+                    if web is not None:
+                        web.stop()
                     directory.retire()
+                    extensions.close()
+                    await server.aclose()
                     await _drain(host, grace)
             finally:
                 patience.cancel()
-                await listener.close(FAREWELL)
+                closing = [listener.close(FAREWELL)]
+                if web is not None:
+                    closing.append(web.close(FAREWELL))
+                await asyncio.gather(*closing)
 
 
 async def serve_stdio(
@@ -70,6 +91,9 @@ async def serve_stdio(
     with Stop() as stop:
         async with host:
             server = McpServer(host)
+            Control(host).register(server.sdk)
+            extensions = Extensions(server, host)
+            server.watch()
             channel = LineChannel(eof_grace=eof_grace)
             transports = StdioTransports(channel)
             await transports.open(reading, writing)
@@ -80,6 +104,8 @@ async def serve_stdio(
                 ready(["stdio"])
                 async with _services(host):
                     await stop.wait()
+                    extensions.close()
+                    await server.aclose()
                     await _drain(host, grace)
             finally:
                 channel.end()
@@ -105,12 +131,22 @@ class _Patience:
         self._linger = (
             None if linger is None else Linger(linger, needed=self._needed, leave=self._leave)
         )
+        self._clients: dict[str, int] = {}
         self.listener: Listener | None = None
 
-    def changed(self, clients: int) -> None:
+    def counter(self, transport: str) -> Callable[[int], None]:
+        """Return what a transport tells its number of clients to."""
+
+        def count(clients: int) -> None:
+            self._clients[transport] = clients
+            self.changed()
+
+        return count
+
+    def changed(self) -> None:
         """Note how many clients are connected."""
         if self._linger is not None:
-            self._linger.clients(clients)
+            self._linger.clients(sum(self._clients.values()))
 
     def cancel(self) -> None:
         """Stop waiting: the daemon ends for another reason."""
@@ -141,16 +177,24 @@ class _Patience:
 
 
 @asynccontextmanager
-async def _services(host: Host) -> AsyncIterator[None]:
+async def _services(host: Host) -> AsyncIterator[asyncio.Future[None]]:
     """Start the services beside the clients that are already being answered."""
     starting = asyncio.ensure_future(host.start_services())
     try:
-        yield
+        yield starting
     finally:
         starting.cancel()
         await asyncio.wait([starting])
         if not starting.cancelled() and (failure := starting.exception()) is not None:
             log.error("services could not be started", exc_info=failure)
+
+
+def _listener(server: McpServer, host: Host, changed: Callable[[int], None]) -> HttpListener:
+    # Imported here, because uvicorn takes a while.
+    from .http.listener import HttpListener
+
+    routes = host.extras.http_routes
+    return HttpListener(server, host, host.settings.http, changed, routes=routes)
 
 
 async def _drain(host: Host, grace: float) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..spec import Principal
+
+if TYPE_CHECKING:
+    from mcp.server.session import ServerSession
 
 
 @dataclass
@@ -15,8 +19,11 @@ class Session:
     :ivar client: unique among the connections of this process; calls queue under this name.
     :ivar log_level: the least severe level of log lines it asked for (handshake era only; in the
         later one each request asks for itself).
+    :ivar standing: what reaches the client apart from any request, once it has finished its
+        handshake (handshake era only).
     """
 
     principal: Principal
     client: str
     log_level: str = "info"
+    standing: ServerSession | None = field(default=None, repr=False, compare=False)

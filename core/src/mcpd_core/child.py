@@ -1,0 +1,369 @@
+"""The other side of process placement: a fresh interpreter that runs one call at a time.
+
+The host starts it, talks to it in lines of JSON over a socket, and never imports what it runs. The
+tool's module is imported here, the arguments are checked here, and the answer is shaped here; only
+JSON goes back, because the host must not unpickle what code it does not trust has made.
+
+A call takes two requests: ``prepare`` imports and checks, ``run`` runs. SIGTERM stops the call that
+runs: an ``async def`` is cancelled, a ``def`` is interrupted by an exception; the process ends when
+the tool has cleaned up, and when the host has gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, NoReturn
+
+import pydantic_core
+
+from .context import Context
+from .errors import (
+    CallCancelled,
+    CallRefused,
+    McpdError,
+    OutOfMemory,
+    PluginLoadError,
+    ToolUnavailable,
+)
+from .importer import Importer
+from .manifest import render_tool
+from .schema import ToolFunction
+from .spec import Call, CallResult, Principal, Progress, ToolSpec
+
+#: What the interpreter is started with. The working directory must not shadow anybody's module.
+BOOT = (
+    "import sys; sys.path[:] = filter(None, sys.path); import json; c = json.loads(sys.argv[1]); "
+    "sys.path[:] = c['path']; from mcpd_core.child import main; main(c)"
+)
+
+#: `prctl` option of Linux: the signal that this process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
+
+class _Stopped(BaseException):
+    """Interrupts a ``def`` tool; no `Exception`, so that a tool does not swallow it by accident."""
+
+
+def main(config: Mapping[str, Any]) -> None:
+    """Serve the host until it leaves.
+
+    :param config: ``descriptor`` of the socket, ``parent`` process id, ``memory_mb`` and
+        ``cpu_seconds`` as limits (0 is none), ``import_timeout`` in seconds.
+    """
+    _die_with(config["parent"])
+    sys.argv[:] = ["mcpd-worker"]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    child = Child(config)
+    if config["memory_mb"]:
+        limit = config["memory_mb"] * 1024 * 1024
+        with suppress(ValueError, OSError):  # not every system has the limit
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    with suppress(_Stopped):
+        child.serve()
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel end this process when the host is killed, whatever it is busy with."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+class Child:
+    """Answers the host's requests, one after the other."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._memory_mb: int = config["memory_mb"]
+        self._cpu_seconds: int = config["cpu_seconds"]
+        self._socket = socket.socket(fileno=config["descriptor"])
+        # What a tool executes must not keep the connection open.
+        self._socket.set_inheritable(False)
+        self._sending = threading.Lock()
+        self._importer = Importer(config["import_timeout"])
+        self._bound: dict[str, ToolFunction] = {}
+        self._prepared: Callable[[float | None], Any] | None = None
+        self._requests: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._scope: ChildScope | None = None
+        signal.signal(signal.SIGTERM, self._on_term)
+
+    def serve(self) -> None:
+        """Answer requests until the host hangs up."""
+        threading.Thread(target=self._read, name="mcpd-requests", daemon=True).start()
+        last = False
+        while not last and (request := self._requests.get()) is not None:
+            answer = self._answer(request)
+            last = bool(answer.get("last"))
+            self.send(answer)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one message; any thread may."""
+        line = json.dumps(message).encode() + b"\n"
+        with self._sending, suppress(OSError):
+            # An error means that the host has gone, and then this process ends as well.
+            self._socket.sendall(line)
+
+    def _read(self) -> None:
+        with self._socket.makefile("rb") as lines:
+            for line in lines:
+                self._requests.put(json.loads(line))
+        if self._scope is not None:
+            # Nobody is left to answer to, or to enforce a deadline.
+            os._exit(1)
+        self._requests.put(None)
+
+    def _on_term(self, number: int, frame: object) -> None:
+        if self._scope is None:
+            raise _Stopped
+        self._scope.cancel()
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if request["op"] == "prepare":
+                return self._prepare(request)
+            return self._run(request)
+        except MemoryError:
+            pass
+        # Outside of the clause, which would keep alive what used up the memory.
+        problem = OutOfMemory(
+            f"The tool needed more than the {self._memory_mb} MiB of memory that its process may "
+            f"use.",
+            hint="Ask for less, or allow more: [processes] memory_mb, or memory_mb of the tool.",
+            retryable=False,
+        )
+        return {**_described(problem, "failed"), "last": True}
+
+    # --- preparing --------------------------------------------------------------------------------
+
+    def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
+        stale = False
+        try:
+            function = self._bound.get(request["entry"])
+            if function is None:
+                function = self._bind(request)
+                contract = json.loads(json.dumps(render_tool(function.spec, runtime="any")))
+                stale = contract != request["contract"]
+            arguments = function.validate(request["arguments"])
+        except PluginLoadError as error:
+            refusal = ToolUnavailable(error.message, hint=error.hint)
+            # A new process may find what was missing in this one.
+            return {**_described(refusal, "refused"), "last": True}
+        except CallRefused as error:
+            return _described(error, "refused")
+        call = _call(request["call"], function.spec)
+        self._prepared = partial(self._call_tool, function, arguments, call, request["runs_in"])
+        return {"kind": "ready", "stale": stale}
+
+    def _bind(self, request: Mapping[str, Any]) -> ToolFunction:
+        loaded = self._importer.load(request["entry"], plugin=request["plugin"]).result()
+        function = ToolFunction(loaded, plugin=request["plugin"], runtime=request["runtime"])
+        self._bound[request["entry"]] = function
+        return function
+
+    # --- running ----------------------------------------------------------------------------------
+
+    def _run(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._prepared is not None
+        run, self._prepared = self._prepared, None
+        self._limit_cpu()
+        try:
+            result: CallResult = run(request["remaining"])
+        except MemoryError:
+            raise
+        except McpdError as error:
+            return _described(error, "failed")
+        except _Stopped:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the boundary: reported to the host
+            if self._stopped():
+                raise _Stopped from None
+            return {
+                "kind": "crashed",
+                "type": type(error).__name__,
+                "traceback": traceback.format_exc(),
+            }
+        finally:
+            sys.stdout.flush()
+            self._scope = None
+        return {
+            "kind": "done",
+            "text": result.text,
+            "structured": result.structured,
+            "error": None if result.error is None else _plain(result.error),
+        }
+
+    def _limit_cpu(self) -> None:
+        if self._cpu_seconds:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            soft = int(usage.ru_utime + usage.ru_stime) + 1 + self._cpu_seconds
+            resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+    def _call_tool(
+        self,
+        function: ToolFunction,
+        arguments: dict[str, Any],
+        call: Call,
+        runs_in: str,
+        remaining: float | None,
+    ) -> CallResult:
+        deadline = None if remaining is None else time.monotonic() + remaining
+        scope = ChildScope(self, call, deadline)
+        if function.context_parameter is not None:
+            arguments[function.context_parameter] = Context(scope)
+        run = partial(function.function, **arguments)
+        self._scope = scope
+        if not function.is_async:
+            value = run()
+        elif runs_in == "trio":
+            value = _in_trio(run, scope)
+        else:
+            value = _in_asyncio(run, scope)
+        if scope.cancelled:
+            # Too late: the host waits for the end of the process.
+            raise _Stopped
+        return function.answer(value)
+
+    def _stopped(self) -> bool:
+        return self._scope is not None and self._scope.cancelled
+
+
+def _in_asyncio(run: Callable[[], Any], scope: ChildScope) -> Any:
+    import asyncio
+
+    async def main() -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        scope.on_cancel(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await run()
+
+    return asyncio.run(main())
+
+
+def _in_trio(run: Callable[[], Any], scope: ChildScope) -> Any:
+    import trio
+
+    async def main() -> Any:
+        token = trio.lowlevel.current_trio_token()
+        with trio.CancelScope() as cancel_scope:
+            scope.on_cancel(lambda: token.run_sync_soon(cancel_scope.cancel))
+            return await run()
+
+    return trio.run(main)
+
+
+def _interrupt() -> NoReturn:
+    raise _Stopped
+
+
+class ChildScope:
+    """What stands behind the `Context` of a call in this process."""
+
+    def __init__(self, child: Child, call: Call, deadline: float | None) -> None:
+        from dataclasses import replace
+
+        self.call = replace(call, deadline=deadline)
+        self.cancelled = False
+        self._child = child
+        self._stop: Callable[[], Any] = _interrupt
+
+    def on_cancel(self, stop: Callable[[], Any]) -> None:
+        """Say how the tool is stopped, unless by an exception out of nowhere."""
+        self._stop = stop
+        if self.cancelled:
+            stop()
+
+    def cancel(self) -> None:
+        """Stop the tool; called by the handler of a signal, once."""
+        if not self.cancelled:
+            self.cancelled = True
+            self._stop()
+
+    def check_cancelled(self) -> None:
+        if self.cancelled:
+            raise CallCancelled(f"The call of {self.call.spec.name!r} was cancelled.")
+
+    def report(self, progress: Progress) -> None:
+        done, total = float(progress.done), progress.total
+        self._child.send(
+            {
+                "kind": "progress",
+                "done": done,
+                "total": None if total is None else float(total),
+                "message": str(progress.message),
+            }
+        )
+
+    def log(self, level: str, message: str) -> None:
+        self._child.send({"kind": "log", "level": str(level), "message": str(message)})
+
+    async def call_tool(self, tool: str, arguments: Mapping[str, Any]) -> CallResult:
+        raise self._apart("call other tools")
+
+    async def check(self, tool: str, arguments: Mapping[str, Any]) -> ToolSpec:
+        raise self._apart("ask about other tools")
+
+    async def service(self, name: str) -> Any:
+        raise self._apart("use services")
+
+    def waiting(self) -> Any:
+        raise self._apart("give its permit back")
+
+    def call_from_thread(self, tool: str, arguments: Mapping[str, Any]) -> CallResult:
+        raise self._apart("call other tools")
+
+    def _apart(self, what: str) -> McpdError:
+        return McpdError(
+            f"The tool {self.call.spec.name!r} runs in a process of its own and cannot {what}.",
+            hint='Place it with "loop" or "thread", or let another tool call both.',
+        )
+
+
+def _call(facts: Mapping[str, Any], spec: ToolSpec) -> Call:
+    return Call(
+        id=facts["id"],
+        spec=spec,
+        arguments={},
+        principal=Principal(**facts["principal"]),
+        client=facts["client"],
+        trace=facts["trace"],
+        admission=facts["admission"],
+    )
+
+
+def _described(error: McpdError, kind: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "retryable": bool(getattr(error, "retryable", True)),
+        "data": _plain(error.data),
+    }
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a tool says about its failure as JSON data, whatever it is."""
+    try:
+        plain: dict[str, Any] = pydantic_core.to_jsonable_python(
+            dict(data), fallback=repr, inf_nan_mode="null"
+        )
+        json.dumps(plain)
+    except (ValueError, TypeError):
+        return {"data": repr(data)}
+    return plain

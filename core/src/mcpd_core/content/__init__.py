@@ -1,0 +1,1 @@
+"""What plugins offer besides tools: resources, prompts, and completions of their arguments."""

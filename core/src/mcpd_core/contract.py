@@ -1,0 +1,236 @@
+"""The contract of one tool, read from JSON data that anybody may have written.
+
+Reading is strict about what it knows and tolerant of keys that it does not know. Texts are cleaned
+on the way in, so that whoever shows them later need not think of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from . import json_schema
+from .json_schema import SchemaProblem, brief
+from .spec import (
+    LEAST_MEMORY_MB,
+    PLACEMENTS,
+    RUNTIMES,
+    TOOL_NAME,
+    Annotations,
+    Placement,
+    RuntimeName,
+    ToolSpec,
+)
+from .text import clean, error_text, one_line
+
+#: Seconds in a year, the longest timeout that a tool may ask for.
+LONGEST_TIMEOUT = 31_536_000
+
+#: `module:function`, of which either may be dotted.
+ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+#: The keys of a tool's annotations: the fields of `Annotations`.
+ANNOTATIONS = ("read_only", "destructive", "idempotent", "open_world")
+
+
+class Problem(Exception):
+    """What is wrong at one place of a file; becomes a `ManifestError` that names the plugin."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}" if path else problem)
+
+
+def plain(items: object) -> object:
+    """Return a copy that consists of JSON data and nothing else, so that it can be trusted."""
+    try:
+        return json.loads(json.dumps(items, allow_nan=False, default=_as_dict))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # noqa: BLE001 - anybody's objects may raise anything while they are read
+        raise Problem("", f"it cannot be JSON ({error_text(exc)})") from None
+
+
+def _as_dict(value: object) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON type")
+
+
+def facts_of(spec: ToolSpec) -> dict[str, Any]:
+    """Return a contract that code has made as an item that `read_tools` can check."""
+    facts = {field.name: getattr(spec, field.name) for field in fields(ToolSpec)}
+    if isinstance(spec.annotations, Annotations):
+        facts["annotations"] = asdict(spec.annotations)
+    return facts
+
+
+def read_tools(items: object, path: str, plugin: str, runtime: RuntimeName) -> tuple[ToolSpec, ...]:
+    """Read a list of tools, of which no two may claim the same name.
+
+    :param items: JSON data that belongs to the caller.
+    :param path: the place, for messages.
+    :raises Problem: when it is not a proper one.
+    """
+    specs = []
+    owner: dict[str, str] = {}
+    for i, item in enumerate(as_array(items, path)):
+        where = f"{path}[{i}]"
+        spec = _tool(as_object(item, where), where, plugin, runtime)
+        for name in (spec.name, *spec.aliases):
+            if name in owner:
+                raise Problem(where, f"the name {name!r} is taken by {owner[name]} already")
+            owner[name] = where
+        specs.append(spec)
+    return tuple(specs)
+
+
+def _tool(item: Mapping[str, Any], path: str, plugin: str, runtime: RuntimeName) -> ToolSpec:
+    # A listing reads hundreds of tools: only the keys that are there are looked at.
+    facts: dict[str, Any] = {}
+    for key, value in item.items():
+        check = _CHECKS.get(key)
+        if check is not None and value is not None:
+            facts[key] = check(value, f"{path}.{key}")
+    if "name" not in facts:
+        raise Problem(path, "has no name")
+    if "entry" not in facts:
+        raise Problem(path, f"tool {facts['name']!r} has no entry")
+    check_runtime(facts.setdefault("runtime", runtime), path, runtime)
+    facts.setdefault("description", "")
+    if "input_schema" not in facts:
+        facts["input_schema"] = no_arguments()
+    return ToolSpec(plugin=plugin, **facts)
+
+
+def check_runtime(own: RuntimeName, path: str, runtime: RuntimeName) -> None:
+    """Make sure that a function for one runtime may belong to a plugin of another.
+
+    :param own: what the function is for.
+    :param runtime: what the plugin's entry-point group declares.
+    :raises Problem: when it may not.
+    """
+    if own != runtime and "any" not in (own, runtime):
+        raise Problem(f"{path}.runtime", f"{own!r} cannot be served by a plugin of {runtime!r}")
+
+
+def no_arguments() -> dict[str, Any]:
+    """Return the input schema of a tool that says nothing of its arguments."""
+    return {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+# --- one value at a time: what it is as the type that it must have, or a `Problem` ---------------
+
+
+def as_object(value: object, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Problem(path, f"must be an object, not {brief(value)}")
+    return value
+
+
+def as_array(value: object, path: str) -> Sequence[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise Problem(path, f"must be an array, not {brief(value)}")
+    return value
+
+
+def as_text(value: object, path: str) -> str:
+    if not isinstance(value, str):
+        raise Problem(path, f"must be a string, not {brief(value)}")
+    return clean(value)
+
+
+def as_line(value: object, path: str) -> str:
+    return one_line(as_text(value, path))
+
+
+def as_lines(value: object, path: str) -> tuple[str, ...]:
+    return tuple(as_line(item, f"{path}[{i}]") for i, item in enumerate(as_array(value, path)))
+
+
+def as_flag(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise Problem(path, f"must be true or false, not {brief(value)}")
+    return value
+
+
+def as_seconds(value: object, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise Problem(path, f"must be a positive number of seconds, not {brief(value)}")
+    if value > LONGEST_TIMEOUT:
+        raise Problem(path, f"{brief(value)} seconds are more than a year ({LONGEST_TIMEOUT})")
+    return value
+
+
+def _memory(value: object, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < LEAST_MEMORY_MB:
+        raise Problem(
+            path, f"must be a whole number of at least {LEAST_MEMORY_MB}, not {brief(value)}"
+        )
+    return value
+
+
+def _tool_name(value: object, path: str) -> str:
+    if not isinstance(value, str) or not TOOL_NAME.match(value):
+        raise Problem(
+            path, f"{brief(value)} is not a tool name: use 1 to 64 letters, digits, '_' and '-'"
+        )
+    return value
+
+
+def _tool_names(value: object, path: str) -> tuple[str, ...]:
+    return tuple(_tool_name(item, f"{path}[{i}]") for i, item in enumerate(as_array(value, path)))
+
+
+def as_reference(value: object, path: str) -> str:
+    if not isinstance(value, str) or not ENTRY.match(value):
+        raise Problem(path, f"{brief(value)} is not of the form `module:function`")
+    return value
+
+
+def as_runtime(value: object, path: str) -> RuntimeName:
+    if value not in RUNTIMES:
+        raise Problem(path, f"must be one of {', '.join(RUNTIMES)}, not {brief(value)}")
+    return value
+
+
+def _placement(value: object, path: str) -> Placement:
+    if value not in PLACEMENTS:
+        raise Problem(path, f"must be one of {', '.join(PLACEMENTS)}, not {brief(value)}")
+    return value
+
+
+def _annotations(value: object, path: str) -> Annotations:
+    item = as_object(value, path)
+    return Annotations(
+        **{key: as_flag(item[key], f"{path}.{key}") for key in ANNOTATIONS if key in item}
+    )
+
+
+def _object_schema(value: object, path: str) -> dict[str, Any]:
+    try:
+        return json_schema.check(value)
+    except SchemaProblem as problem:
+        raise Problem(path + problem.place, problem.problem) from None
+
+
+#: What a key of a tool must hold; the keys are the fields of `ToolSpec`.
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "name": _tool_name,
+    "description": as_text,
+    "input_schema": _object_schema,
+    "entry": as_reference,
+    "title": as_line,
+    "category": as_line,
+    "output_schema": _object_schema,
+    "annotations": _annotations,
+    "runtime": as_runtime,
+    "placement": _placement,
+    "timeout": as_seconds,
+    "long_running": as_flag,
+    "aliases": _tool_names,
+    "tags": as_lines,
+    "listed": as_flag,
+    "memory_mb": _memory,
+}
