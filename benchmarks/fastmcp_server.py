@@ -11,8 +11,8 @@ from pydantic import Field
 from harness.toolset import definition, echo
 
 
-def main(count: int) -> None:
-    """Serve a number of tools until the client leaves."""
+def main(count: int, port: int | None) -> None:
+    """Serve a number of tools, over HTTP if a port is given, until the client leaves."""
     server = FastMCP("fastmcp")
 
     async def tool(
@@ -31,10 +31,17 @@ def main(count: int) -> None:
             description=shown["description"],
             annotations=shown["annotations"],
         )
-    server.run(show_banner=False)
+    if port is None:
+        server.run(show_banner=False)
+    else:
+        # As for the others: a server that is busy would close connections that are in use.
+        patient = {"timeout_keep_alive": 75, "log_level": "warning", "access_log": False}
+        server.run("http", host="127.0.0.1", port=port, show_banner=False, uvicorn_config=patient)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tools", type=int, default=1)
-    main(parser.parse_args().tools)
+    parser.add_argument("--port", type=int)
+    options = parser.parse_args()
+    main(options.tools, options.port)
