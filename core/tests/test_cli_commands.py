@@ -269,6 +269,21 @@ def test_tools_list_for_a_pipe(run: Run) -> None:
     ]
 
 
+def test_a_tool_that_is_not_listed_is_shown_when_it_is_asked_for(run: Run, planted: Path) -> None:
+    code = planted / "src/planted/tools.py"
+    code.write_text(code.read_text().replace("@tool(destructive=True,", "@tool(listed=False,"))
+    forget()
+    assert run("plugins", "manifest", str(planted))[0] == 0
+    assert [tool["name"] for tool in json.loads(run("tools", "list", "--json", *ONLY)[1])] == [
+        "add"
+    ]
+    _, out, _ = run("tools", "list", "--all", "--json", *ONLY)
+    assert [tool["name"] for tool in json.loads(out)] == ["add", "fail"]
+    _, out, _ = run("tools", "show", "fail", *ONLY)
+    assert "listed:    no; it can be called by its name" in out
+    assert row(run("plugins", "list", "--json")[1])["tools"] == 1
+
+
 def test_tools_show_for_a_person(run: Run) -> None:
     status, out, _ = run("tools", "show", "plus", *ONLY)
     assert status == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 OK, FAILED, NOT_CALLED = 0, 1, 2
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
+#: The variable by which a shell's completion script asks what could come next.
+COMPLETION = "_MCPD_COMPLETE"
+
+#: What the system says when an output takes no more, whatever is written.
+_LOST = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
+
 #: Nothing was done, because what was asked for makes no sense here.
 _USAGE = (CallRefused, SelectionError, SettingsError)
 
@@ -27,14 +35,50 @@ def main(argv: Sequence[str]) -> int:
 
     :param argv: the arguments without the program's name.
     """
+    _open_outputs()
     try:
         status = _run(list(argv))
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader left, as `head` does. What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader left, as `head` does.
+        _drop_output()
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _LOST or error.filename is not None:
+            raise
+        _drop_output()
+        sys.stderr.write(f"error: The output cannot be written: {error.strerror}.\n")
+        return FAILED
     return status
+
+
+class _Closed(io.TextIOBase):
+    """Stands for an output that was closed before the program began."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "it is closed")
+
+
+def _open_outputs() -> None:
+    """Make sure that the outputs exist, and that stdout takes any text."""
+    # Python has nothing there when the descriptor was closed. It is told of once something is to
+    # be written, because some commands write nothing.
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Names of files and texts of others have characters that an output's encoding may lack.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Let go of what is still buffered for stdout, which must not fail again at exit."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:
+        return  # nothing of the system's
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _run(argv: list[str]) -> int:
@@ -42,6 +86,10 @@ def _run(argv: list[str]) -> int:
 
     from .app import mcpd
 
+    if COMPLETION in os.environ:
+        from .completion import answer
+
+        return answer(mcpd)
     # Not `mcpd.main`, which prints errors in its own way and exits by itself when a pipe is closed.
     try:
         with mcpd.make_context("mcpd", argv) as ctx:

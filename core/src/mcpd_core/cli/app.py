@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from .._version import __version__
 
@@ -31,6 +32,15 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(f".{module}", __package__), attribute)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # The inherited method would import every command to ask whether it is hidden.
+        commands = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in self.lazy.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
@@ -43,6 +53,9 @@ class LazyGroup(click.Group):
         "attach": ("serve:attach", "Connect stdin and stdout to the running daemon."),
         "plugins": ("plugins:plugins", "List and check plugins, write their manifests."),
         "tools": ("tools:tools", "List, show, search and call tools."),
+        "config": ("config:config", "Show the settings, begin a settings file."),
+        "doctor": ("doctor:doctor", "Examine this installation and say what to mend."),
+        "completion": ("completion:completion", "Print the shell's completion script."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..settings import Settings, load_settings
+from .completing import plugin_lists
 
 if TYPE_CHECKING:
     from ..selection import Inventory
@@ -39,6 +41,7 @@ def plugins_option(command: F) -> F:
         metavar="A,B",
         multiple=True,
         callback=_names,
+        shell_complete=plugin_lists,
         help="Enable these plugins, distributions or bundles only. Default: all installed.",
     )(command)
 
@@ -73,13 +76,19 @@ def settings_from(
     return load_settings(config, overrides=flags)
 
 
-def inventory_of(settings: Settings) -> Inventory:
+def inventory_of(settings: Settings, data_dir: str | Path | None = None) -> Inventory:
     """Look at what is installed and decide what is enabled.
 
+    :param data_dir: the data directory, or the value of ``--data-dir``: what was enabled and
+        disabled by hand is kept there.
     :raises SelectionError: when a plugin that the settings or the flags name cannot be enabled.
+    :raises SettingsError: when what was chosen by hand cannot be read.
     """
-    from .. import discovery, selection
+    from .. import choices, discovery, paths, selection
 
     return selection.select(
-        discovery.scan(), wanted=settings.serve.plugins, denied=settings.plugins.deny
+        discovery.scan(),
+        wanted=settings.serve.plugins,
+        denied=settings.plugins.deny,
+        choices=choices.read_choices(paths.data_dir(data_dir)),
     )

@@ -1,7 +1,8 @@
-"""``mcpd plugins``: list and check plugins, write their manifests."""
+"""``mcpd plugins``: list, switch and check plugins, write their manifests, start new ones."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -10,9 +11,19 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import SelectionError
+from ..spec import RUNTIMES, RuntimeName
 from . import FAILED, OK, complain
-from .options import config_option, inventory_of, json_option, plugins_option, settings_from
+from .completing import plugin_names
+from .options import (
+    config_option,
+    data_dir_option,
+    inventory_of,
+    json_option,
+    plugins_option,
+    settings_from,
+)
 from .output import note, table, write, write_json
+from .switch import disable, enable
 
 if TYPE_CHECKING:
     from ..inventory import Inventory
@@ -21,19 +32,26 @@ if TYPE_CHECKING:
 
 @click.group()
 def plugins() -> None:
-    """List and check plugins, write their manifests."""
+    """List, enable, disable and check plugins, write their manifests."""
+
+
+plugins.add_command(enable)
+plugins.add_command(disable)
 
 
 @plugins.command("list")
 @plugins_option
+@data_dir_option
 @config_option
 @json_option
-def list_(wanted: tuple[str, ...] | None, config: str | None, as_json: bool) -> None:
+def list_(
+    wanted: tuple[str, ...] | None, data_dir: str | None, config: str | None, as_json: bool
+) -> None:
     """List every installed plugin, with its state and the reason for it.
 
     Nothing of a plugin is imported for it, whatever state it is in.
     """
-    inventory = _whole_inventory(settings_from(config, wanted))
+    inventory = _whole_inventory(settings_from(config, wanted), data_dir)
     for fault in inventory.faults:
         note(f"warning: damaged distribution {fault}")
     for text in inventory.notes:
@@ -48,7 +66,7 @@ def list_(wanted: tuple[str, ...] | None, config: str | None, as_json: bool) -> 
                 row.name,
                 row.state,
                 row.runtime,
-                "?" if row.dynamic else str(len(row.tools)),
+                "?" if row.dynamic else str(row.listed),
                 f"{row.distribution} {row.version}" + (" (editable)" if row.editable else ""),
                 ", ".join(row.bundles),
                 row.reason,
@@ -61,7 +79,7 @@ def list_(wanted: tuple[str, ...] | None, config: str | None, as_json: bool) -> 
 
 
 @plugins.command()
-@click.argument("name")
+@click.argument("name", shell_complete=plugin_names)
 @config_option
 @json_option
 def check(name: str, config: str | None, as_json: bool) -> int:
@@ -121,10 +139,40 @@ def manifest(directory: Path, only_check: bool) -> int:
     return OK
 
 
-def _whole_inventory(settings: Settings) -> Inventory:
+@plugins.command()
+@click.argument("name")
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    required=True,
+    help="The library that its `async def` tools are written for; any for neutral anyio code.",
+)
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The folder to make. Default: ./mcpd-NAME.",
+)
+def new(name: str, runtime: RuntimeName, directory: Path | None) -> None:
+    """Write a small project of a plugin, with tools and tests, to be changed.
+
+    NAME gives the distribution mcpd-NAME, the package mcpd_NAME and the tools NAME_... their names.
+    """
+    from .scaffold import names_for, write_project
+
+    names = names_for(name)
+    folder = directory or Path(names.distribution)
+    for file in write_project(names, runtime, folder):
+        write(str(folder / file))
+    note(f"The plugin {names.plugin} is in {folder}. Next:")
+    note(f"  cd {shlex.quote(str(folder))} && pip install --editable . --group dev && pytest")
+
+
+def _whole_inventory(settings: Settings, data_dir: str | None) -> Inventory:
     """Return the inventory even when what was asked for cannot be had: a listing shows why."""
     try:
-        return inventory_of(settings)
+        return inventory_of(settings, data_dir)
     except SelectionError as error:
         complain(error)
     from .. import discovery, selection

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import paths
-from ..settings import LOG_FORMATS, LOG_LEVELS, TRANSPORTS, Settings
+from ..settings import HTTP_STREAMS, LOG_FORMATS, LOG_LEVELS, TRANSPORTS, Settings
 from .options import (
     config_option,
     data_dir_option,
@@ -34,7 +34,23 @@ _log = logging.getLogger("mcpd_core.serve")
     "transports",
     type=click.Choice(TRANSPORTS),
     multiple=True,
-    help="How clients arrive: over the daemon's socket (default), or this process's stdio.",
+    help="How clients arrive: socket and http (default), or this process's stdio. The socket is"
+    " always there.",
+)
+@click.option("--host", metavar="ADDRESS", help="Where to serve HTTP. Default: 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Its port; 0 for any free one. Default: 8765."
+)
+@click.option("--path", metavar="PATH", help="Its path. Default: /mcp.")
+@click.option(
+    "--http-stream",
+    type=click.Choice(HTTP_STREAMS),
+    help="Answer as JSON where that loses nothing (default), or always as a stream of events.",
+)
+@click.option(
+    "--insecure-bind",
+    is_flag=True,
+    help="Let anybody who reaches the port call every tool, so that --host may be any address.",
 )
 @click.option(
     "--standalone",
@@ -53,6 +69,11 @@ _log = logging.getLogger("mcpd_core.serve")
 def serve(
     wanted: tuple[str, ...] | None,
     transports: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    path: str | None,
+    http_stream: str | None,
+    insecure_bind: bool,
     standalone: bool,
     data_dir: str | None,
     config: str | None,
@@ -62,9 +83,9 @@ def serve(
 ) -> int:
     """Offer the tools of the enabled plugins to MCP clients.
 
-    Without flags it is a daemon that listens on a Unix socket in the data directory, until it is
-    interrupted. With --transport stdio it connects this process's stdin and stdout to that daemon,
-    and starts one first if none runs.
+    Without flags it is a daemon that listens on a Unix socket in the data directory and on
+    http://127.0.0.1:8765/mcp, until it is interrupted. With --transport stdio it connects this
+    process's stdin and stdout to that daemon, and starts one first if none runs.
     """
     from . import logs
 
@@ -73,14 +94,21 @@ def serve(
         "log_level": log_level,
         "log_format": log_format,
     }
-    settings = settings_from(config, wanted, {"serve": flags})
+    web = {
+        "host": host,
+        "port": port,
+        "path": path,
+        "stream": http_stream,
+        "insecure_bind": insecure_bind or None,
+    }
+    settings = settings_from(config, wanted, {"serve": flags, "http": web})
     chosen = _transports(settings, standalone, given=bool(transports))
     logs.configure(settings.serve.log_level, settings.serve.log_format)
     directory = paths.data_dir(data_dir)
     if "stdio" in chosen and not standalone:
         return _relay(settings, directory)
     # Before anything is claimed: a plugin that was named and cannot be enabled is an error.
-    inventory = inventory_of(settings)
+    inventory = inventory_of(settings, directory)
     from ..server import daemon
 
     hosts: list[Host] = []
@@ -105,7 +133,7 @@ def serve(
     if standalone:
         return daemon.run_standalone(make_host, **options)
     patience = settings.daemon.linger if linger else None
-    return daemon.run_daemon(make_host, linger=patience, **options)
+    return daemon.run_daemon(make_host, linger=patience, http="http" in chosen, **options)
 
 
 @click.command(
@@ -123,15 +151,15 @@ def attach(ctx: click.Context) -> int:
 
 def _transports(settings: Settings, standalone: bool, *, given: bool) -> tuple[str, ...]:
     chosen = settings.serve.transports
-    if "http" in chosen:
-        raise click.UsageError(
-            "HTTP is not in this version of mcpd. Use --transport socket (the default), or"
-            " --transport stdio for a client that starts mcpd itself."
-        )
     if standalone:
         if given and chosen != ("stdio",):
             raise click.UsageError("--standalone serves stdio and nothing else.")
         return ("stdio",)
+    if "stdio" in chosen and "http" in chosen:
+        raise click.UsageError(
+            "A client over stdio is connected to a daemon that others share. Run `mcpd serve` for"
+            " HTTP, and let the client use --transport stdio alone."
+        )
     return chosen or ("socket",)
 
 
@@ -162,7 +190,8 @@ def _announce(inventory: Inventory, places: Sequence[str]) -> None:
     for row in inventory.rows:
         label = f"{row.name} ({row.distribution} {row.version}, {row.runtime})"
         if row.state == "enabled":
-            _log.info("enabled: %s: %s", label, _count(row.tools, "tool"))
+            listed = [spec for spec in row.tools if spec.listed]
+            _log.info("enabled: %s: %s", label, _count(listed, "tool"))
         elif row.state == "disabled":
             _log.debug("disabled: %s: %s", label, row.reason)
         else:
@@ -171,7 +200,7 @@ def _announce(inventory: Inventory, places: Sequence[str]) -> None:
         _log.warning("damaged distribution: %s", fault)
     for text in inventory.notes:
         _log.info("%s", text)
-    _log.info("offering %s", _count(inventory.specs(), "tool"))
+    _log.info("offering %s", _count([s for s in inventory.specs() if s.listed], "tool"))
     for place in places:
         _log.info("listening on %s", place)
 

@@ -9,6 +9,7 @@ import click
 
 from ..errors import McpdError, UnknownTool
 from . import FAILED, NOT_CALLED, OK, complain
+from .completing import tool_names
 from .options import (
     config_option,
     data_dir_option,
@@ -32,14 +33,16 @@ def tools() -> None:
 @tools.command("list")
 @plugins_option
 @config_option
+@click.option("--all", "every", is_flag=True, help="Also those that clients are not told of.")
 @json_option
-def list_(wanted: tuple[str, ...] | None, config: str | None, as_json: bool) -> None:
+def list_(wanted: tuple[str, ...] | None, config: str | None, every: bool, as_json: bool) -> None:
     """List the tools of the enabled plugins. Nothing of a plugin is imported for it."""
-    _print(_catalog(config, wanted).specs, as_json)
+    specs = _catalog(config, wanted).specs
+    _print([spec for spec in specs if every or spec.listed], as_json)
 
 
 @tools.command()
-@click.argument("name")
+@click.argument("name", shell_complete=tool_names)
 @plugins_option
 @config_option
 @json_option
@@ -85,7 +88,7 @@ def search(
 
 
 @tools.command(context_settings={"ignore_unknown_options": False})
-@click.argument("name")
+@click.argument("name", shell_complete=tool_names)
 @click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option("--args", "whole", metavar="JSON", help="The arguments as one JSON object.")
 @click.option("--local", is_flag=True, help="Call in this process instead of the daemon.")
@@ -209,7 +212,9 @@ def _describe(spec: ToolSpec) -> None:
         "tags": ", ".join(spec.tags),
         "runs in": f"{spec.runtime}, {spec.placement}",
         "timeout": "" if spec.timeout is None else f"{spec.timeout:g} s",
+        "memory": "" if spec.memory_mb is None else f"{spec.memory_mb} MiB",
         "effects": effects,
+        "listed": "" if spec.listed else "no; it can be called by its name",
         "code": spec.entry,
     }
     for label, value in facts.items():
