@@ -172,6 +172,7 @@ class Playground:
             "PYTHONPATH": os.pathsep.join([str(self.site), os.environ.get("PYTHONPATH", "")]),
             "CRASH_LOG": str(self.log),
             "CRASH_ACKS": str(self.acks),
+            "MCPD_HTTP__PORT": "0",
             "MCPD_TASK_QUEUE__FIRST_RETRY": "0.05",
             "MCPD_TASK_QUEUE__LEASE": "2",
             "MCPD_TASK_QUEUE__WORKERS": "8",

@@ -186,7 +186,7 @@ async def test_what_was_claimed_while_the_closing_began_is_given_back(tmp_path: 
         queue._dispatcher._runner.refused_at_close = True
         task_id = await submit(queue)
         (task,) = store.claim(queue._dispatcher._owner, 1, 30).result(10)
-        await queue._dispatcher._attempt(Attempt(task))
+        await queue._dispatcher._attempt(Attempt(task, queue._dispatcher.crew.built_in))
         found = (await queue.status(ME, task_id)).task
         assert (found.state, found.attempts, found.releases) == ("ready", 0, 1)
         assert found.reason == "the server is shutting down"
@@ -217,7 +217,7 @@ async def test_an_attempt_that_is_cancelled_with_its_workers_is_recorded_as_inte
         (task,) = store.claim(queue._dispatcher._owner, 1, 30).result(10)
         with trio.CancelScope() as workers:
             workers.cancel()
-            await queue._dispatcher._attempt(Attempt(task))
+            await queue._dispatcher._attempt(Attempt(task, queue._dispatcher.crew.built_in))
         found = (await queue.status(ME, task_id)).task
         assert (found.state, found.attempts) == ("ready", 0)
         assert found.reason == "the server was stopped; it is safe to repeat"
@@ -227,15 +227,15 @@ async def test_a_task_is_cancelled_although_its_claim_is_still_on_its_way(tmp_pa
     async with running(tmp_path, {"work": forever}) as (queue, store):
         claim = store.claim
 
-        def claim_and_cancel(owner: str, limit: int, lease: float) -> Future[list[Task]]:
-            claimed = claim(owner, limit, lease)
+        def claim_and_cancel(*arguments: Any) -> Future[list[Task]]:
+            claimed = claim(*arguments)
             for task in claimed.result(10):
                 cancelled = store.cancel(ME, task.id).result(10)
                 assert cancelled is not None
                 assert cancelled.outcome == "cancelling"
             return claimed
 
-        store.claim = claim_and_cancel  # type: ignore[method-assign]
+        store.claim = claim_and_cancel  # type: ignore[method-assign,assignment]
         assert (await ended(queue, await submit(queue))).state == "cancelled"
 
 

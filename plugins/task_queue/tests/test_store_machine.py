@@ -7,8 +7,10 @@ with two final states, or one with two recorded outcomes.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from mcpd_core import CallResult, Principal
-from mcpd_task_queue.records import FINAL, SETTLED, Filter, NewTask, Renewal
+from mcpd_task_queue.records import (
+    FINAL,
+    RETRYABLE,
+    SETTLED,
+    Filter,
+    NewTask,
+    Renewal,
+    Task,
+    Worker,
+)
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 
 ME = Principal("local", "1", "me")
 OTHER = Principal("local", "2", "other")
 LEASE = 10.0
+QUEUES = ("default", "other")
+
+
+def _places(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    return connection.execute("SELECT id, seq FROM task").fetchall()
 
 
 @dataclass
@@ -38,6 +54,10 @@ class Model:
     max_attempts: int
     state: str
     run_at: float = 0.0
+    queue: str = "default"
+    cron: bool = False
+    schedule: str = ""
+    latest: str = ""
     attempts: int = 0
     fence: int = 0
     owner: str = ""
@@ -46,6 +66,10 @@ class Model:
     released: bool = False
     outcomes: int = 0
     starts: int = 0
+    paused: set[tuple[Principal, str]] = field(default_factory=set)
+
+    def wake(self) -> None:
+        self.state = "paused" if (self.principal, self.queue) in self.paused else "ready"
 
     def cut_off(self, attempts: int) -> None:
         if self.cancelling:
@@ -55,7 +79,7 @@ class Model:
         elif attempts >= self.max_attempts:
             self.settle("dead")
         else:
-            self.state = "ready"
+            self.wake()
             self.attempts = attempts
         self.released = False
 
@@ -77,6 +101,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.steady = 0.0
         self.epoch = 0
         self.tasks: dict[str, Model] = {}
+        self.paused: set[tuple[Principal, str]] = set()
         self.keys: dict[tuple[Principal, str], tuple[str, int]] = {}
         self.open()
 
@@ -108,24 +133,35 @@ class StoreMachine(RuleBasedStateMachine):
         at_most_once=st.booleans(),
         max_attempts=st.integers(1, 3),
         principal=st.sampled_from([ME, ME, OTHER]),
+        queue=st.sampled_from(QUEUES),
+        cron=st.sampled_from([None, None, None, "* * * * *"]),
     )
-    def submit(self, count: int, principal: Principal, delay: float, **options: Any) -> Any:
+    def submit(
+        self, count: int, principal: Principal, delay: float, cron: str | None, **options: Any
+    ) -> Any:
         at_most_once = options.pop("at_most_once")
         delivery: Any = "at_most_once" if at_most_once else "at_least_once"
-        new = NewTask("t", {}, principal, delay=delay, delivery=delivery, **options)
+        new = NewTask("t", {}, principal, delay=delay, delivery=delivery, cron=cron, **options)
         made = self.store.submit([new] * count).result()
         if at_most_once:
             options["max_attempts"] = 1
         for submitted in made:
             assert submitted.outcome == "created"
-            self.tasks[submitted.task_id] = Model(
+            model = self.tasks[submitted.task_id] = Model(
                 seq=len(self.tasks),
                 principal=principal,
                 at_most_once=at_most_once,
-                state="scheduled" if delay else "ready",
-                run_at=self.wall + delay,
+                state="scheduled",
+                run_at=self.next_minute() if cron else self.wall + delay,
+                cron=cron is not None,
+                paused=self.paused,
                 **options,
             )
+            if not cron and not delay:
+                model.wake()
+            assert submitted.state == model.state
+            due = model.run_at if model.state == "scheduled" else None
+            assert submitted.run_at == due
         return multiple(*(submitted.task_id for submitted in made))
 
     @rule(
@@ -141,9 +177,10 @@ class StoreMachine(RuleBasedStateMachine):
         if known is None:
             assert submitted.outcome == "created"
             self.keys[principal, key] = (submitted.task_id, value)
-            self.tasks[submitted.task_id] = Model(
-                len(self.tasks), principal, 0, False, False, 3, "ready"
+            model = self.tasks[submitted.task_id] = Model(
+                len(self.tasks), principal, 0, False, False, 3, "ready", paused=self.paused
             )
+            model.wake()
             return submitted.task_id
         assert submitted.outcome == ("existing" if known[1] == value else "rejected")
         assert submitted.task_id == known[0]
@@ -154,7 +191,37 @@ class StoreMachine(RuleBasedStateMachine):
     def claim(self, limit: int) -> Any:
         ready = [(-m.priority, m.seq, id_) for id_, m in self.tasks.items() if m.state == "ready"]
         expected = [id_ for _, _, id_ in sorted(ready)[:limit]]
-        claimed = self.store.claim(self.owner, limit, LEASE).result()
+        return self.started(self.store.claim(self.owner, limit, LEASE).result(), expected)
+
+    @rule(
+        target=claims,
+        limit=st.integers(1, 4),
+        principal=st.sampled_from([ME, OTHER]),
+        queues=st.sampled_from([QUEUES[:1], QUEUES[1:], QUEUES]),
+        capabilities=st.sampled_from([(), ("t",), ("other",)]),
+    )
+    def claim_for_a_worker(
+        self,
+        limit: int,
+        principal: Principal,
+        queues: tuple[str, ...],
+        capabilities: tuple[str, ...],
+    ) -> Any:
+        worker = Worker("w", principal, queues, capabilities)
+        ready = [
+            (-m.priority, m.seq, id_)
+            for id_, m in self.tasks.items()
+            if m.state == "ready"
+            and m.principal == principal
+            and m.queue in queues
+            and capabilities != ("other",)
+        ]
+        expected = [id_ for _, _, id_ in sorted(ready)[:limit]]
+        claimed = self.store.claim(self.owner, limit, LEASE, worker).result()
+        assert {task.worker for task in claimed} <= {"w"}
+        return self.started(claimed, expected)
+
+    def started(self, claimed: Sequence[Task], expected: list[str]) -> Any:
         assert [task.id for task in claimed] == expected
         for task in claimed:
             model = self.tasks[task.id]
@@ -217,7 +284,9 @@ class StoreMachine(RuleBasedStateMachine):
             if model.cancelling:
                 model.settle("cancelled")
             else:
-                model.state = "scheduled" if retry_in else "ready"
+                model.state = "scheduled"
+                if not retry_in:
+                    model.wake()
                 model.run_at = self.wall + retry_in
                 model.attempts -= 1
                 model.starts -= 1
@@ -258,9 +327,102 @@ class StoreMachine(RuleBasedStateMachine):
             model.settle("cancelled")
         assert answer.state == model.state
 
+    # --- what people do ---------------------------------------------------------------------------
+
+    @rule(task_id=ids, budget=st.sampled_from([None, 2]))
+    def retry(self, task_id: str, budget: int | None) -> None:
+        model = self.tasks[task_id]
+        answer = self.store.retry(model.principal, task_id, budget).result()
+        assert answer is not None
+        assert answer.done == (model.state in RETRYABLE)
+        if answer.done:
+            self.again(model)
+            if budget and not model.at_most_once:
+                model.max_attempts = budget
+        assert answer.state == model.state
+
+    def again(self, model: Model) -> None:
+        model.attempts = 0
+        model.starts = 0
+        model.cancelling = False
+        model.released = False
+        if model.cron:
+            model.state = "scheduled"
+            model.run_at = self.next_minute()
+        else:
+            model.wake()
+
+    @rule(task_id=ids, resolution=st.sampled_from(["succeeded", "failed", "retry"]))
+    def resolve(self, task_id: str, resolution: Any) -> None:
+        model = self.tasks[task_id]
+        answer = self.store.resolve(model.principal, task_id, resolution, "seen").result()
+        assert answer is not None
+        assert answer.done == (model.state == "uncertain")
+        if answer.done and resolution == "retry":
+            self.again(model)
+        elif answer.done:
+            model.settle(resolution)
+        assert answer.state == model.state
+
+    @rule(task_id=ids, priority=st.integers(-1, 1))
+    def prioritise(self, task_id: str, priority: int) -> None:
+        model = self.tasks[task_id]
+        answer = self.store.prioritise(model.principal, task_id, priority).result()
+        assert answer is not None
+        assert (answer.before, answer.done) == (model.priority, model.state not in SETTLED)
+        if answer.done:
+            model.priority = priority
+
+    def of(self, principal: Principal, queue: str, *states: str) -> list[Model]:
+        return [
+            m
+            for m in self.tasks.values()
+            if (m.principal, m.queue) == (principal, queue) and m.state in states
+        ]
+
+    @rule(principal=st.sampled_from([ME, OTHER]), queue=st.sampled_from(QUEUES))
+    def pause(self, principal: Principal, queue: str) -> None:
+        answer = self.store.pause(principal, queue, "why not").result()
+        assert answer.changed == ((principal, queue) not in self.paused)
+        self.paused.add((principal, queue))
+        stopped = self.of(principal, queue, "ready")
+        for model in stopped:
+            model.state = "paused"
+        assert answer.tasks == len(stopped)
+        assert answer.running == len(self.of(principal, queue, "running"))
+
+    @rule(principal=st.sampled_from([ME, OTHER]), queue=st.sampled_from(QUEUES))
+    def resume(self, principal: Principal, queue: str) -> None:
+        answer = self.store.resume(principal, queue).result()
+        assert answer.changed == ((principal, queue) in self.paused)
+        self.paused.discard((principal, queue))
+        waiting = self.of(principal, queue, "paused")
+        for model in waiting:
+            model.state = "ready"
+        assert answer.tasks == len(waiting)
+
+    @rule(
+        principal=st.sampled_from([ME, OTHER]),
+        queue=st.sampled_from(QUEUES),
+        recurring=st.booleans(),
+    )
+    def clear(self, principal: Principal, queue: str, recurring: bool) -> None:
+        answer = self.store.clear(principal, queue, recurring=recurring).result()
+        waiting = [
+            m
+            for m in self.of(principal, queue, "scheduled", "ready", "paused")
+            if recurring or not m.cron
+        ]
+        for model in waiting:
+            model.settle("cancelled")
+        assert answer.tasks == len(waiting)
+
     # --- time and death ---------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([1.0, 6.0, 11.0]))
+    def next_minute(self) -> float:
+        return (self.wall // 60 + 1) * 60
+
+    @rule(seconds=st.sampled_from([1.0, 6.0, 11.0, 61.0]))
     def wait(self, seconds: float) -> None:
         self.wall += seconds
         self.steady += seconds
@@ -272,15 +434,56 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         self.store.sweep().result()
+        firing: set[str] = set()
+        for id_, model in self.tasks.items():
+            if model.state == "scheduled" and model.cron and model.run_at <= self.wall:
+                model.run_at = self.next_minute()
+                firing.add(id_)
+        # One whose predecessor still waits stands back; it did so before the sweep.
+        waiting = {
+            id_
+            for id_ in firing
+            if (latest := self.tasks[id_].latest)
+            and self.tasks[latest].state in ("scheduled", "ready", "paused")
+        }
+        for task in self.fresh():
+            assert task.schedule_id is not None
+            assert task.schedule_id in firing - waiting, "a firing that was not due, or doubled"
+            firing.remove(task.schedule_id)
+            schedule = self.tasks[task.schedule_id]
+            schedule.latest = task.id
+            made = self.tasks[task.id] = Model(
+                seq=len(self.tasks),
+                principal=schedule.principal,
+                priority=schedule.priority,
+                repeatable=schedule.repeatable,
+                at_most_once=schedule.at_most_once,
+                max_attempts=schedule.max_attempts,
+                state="ready",
+                queue=schedule.queue,
+                schedule=task.schedule_id,
+                paused=self.paused,
+            )
+            made.wake()
+        assert firing == waiting, "a firing was lost"
         for model in self.tasks.values():
-            if model.state == "scheduled" and model.run_at <= self.wall:
-                model.state = "ready"
+            if model.state == "scheduled" and not model.cron and model.run_at <= self.wall:
+                model.wake()
             elif (
                 model.state == "running"
                 and model.owner == self.owner
                 and model.lease_until < self.steady
             ):
                 model.cut_off(model.attempts)
+
+    def fresh(self) -> list[Task]:
+        """Return the tasks that the model has not seen, in the order in which they were made."""
+        found = []
+        for principal in (ME, OTHER):
+            page = self.store.find(principal, Filter(), limit=10_000).result()
+            found += [task for task in reversed(page.tasks) if task.id not in self.tasks]
+        seqs = dict(self.store._reader.do(_places).result())
+        return sorted(found, key=lambda task: seqs[task.id])
 
     @rule()
     def restart(self) -> None:
@@ -291,7 +494,7 @@ class StoreMachine(RuleBasedStateMachine):
             if model.state == "running":
                 model.cut_off(model.attempts)
             elif model.state == "scheduled" and model.released:
-                model.state = "ready"
+                model.wake()
 
     # --- what must always hold --------------------------------------------------------------------
 
@@ -300,8 +503,8 @@ class StoreMachine(RuleBasedStateMachine):
         for principal in (ME, OTHER):
             found = self.store.find(principal, Filter(), limit=10_000).result().tasks
             mine = {id_: m for id_, m in self.tasks.items() if m.principal == principal}
-            assert {t.id: (t.state, t.attempts, t.fence) for t in found} == {
-                id_: (m.state, m.attempts, m.fence) for id_, m in mine.items()
+            assert {t.id: (t.state, t.attempts, t.fence, t.priority) for t in found} == {
+                id_: (m.state, m.attempts, m.fence, m.priority) for id_, m in mine.items()
             }
             assert [t.id for t in found] == list(mine)[::-1]
 

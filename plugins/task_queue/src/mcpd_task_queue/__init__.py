@@ -6,6 +6,7 @@ The parts, from the bottom up:
 * `sqlite`: the embedded engine (one file, one writer, group commit);
 * `policy`: what happens to a task after a failure or an interruption;
 * `service` and `dispatcher`: the workers, which run in ``mcpd serve``;
+* `cron`: when recurring tasks are due;
 * `tools`: what clients see.
 """
 

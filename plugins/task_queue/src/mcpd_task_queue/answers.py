@@ -5,12 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mcpd_core import Health, Progress
 
-from .models import Counts, ProgressReport, Stats, TaskResult, TaskStatus, TaskSummary
-from .records import SETTLED, QueueStats, Snapshot, Task, TaskState
+from .models import (
+    Counts,
+    ProgressReport,
+    Stats,
+    TaskResult,
+    TaskStatus,
+    TaskSummary,
+    WorkerReport,
+)
+from .records import SETTLED, Activity, Pause, QueueStats, Snapshot, Task, TaskState
+
+if TYPE_CHECKING:
+    from .slots import Employed
 
 
 @overload
@@ -46,6 +57,9 @@ def summary(task: Task) -> TaskSummary:
         "max_attempts": task.max_attempts,
         "created_at": iso(task.created_at),
         "updated_at": iso(task.updated_at),
+        "cron": task.cron,
+        "timezone": task.timezone,
+        "schedule_id": task.schedule_id,
     }
 
 
@@ -64,6 +78,7 @@ def status(snapshot: Snapshot, latest: Progress | None, workers: int) -> TaskSta
         "due_at": iso(task.run_at),
         "started_at": iso(task.started_at),
         "finished_at": iso(task.finished_at),
+        "worker": task.worker,
         "events": [
             {
                 "at": iso(event.at),
@@ -88,6 +103,8 @@ def why(snapshot: Snapshot, workers: int) -> str:
     task = snapshot.task
     if task.state == "scheduled":
         seconds = max(0.0, (task.run_at or 0.0) - time.time())
+        if task.cron is not None:
+            return f"recurs; next in {seconds:.0f} s, at {iso(task.run_at)}"
         if task.releases:
             return f"waits: {task.reason}; looked at again in {seconds:.0f} s"
         if task.attempts:
@@ -101,6 +118,12 @@ def why(snapshot: Snapshot, workers: int) -> str:
         place = "it is next" if ahead == 0 else f"{ahead} ahead of it"
         return f"waits for one of {workers} workers; {place}" + (
             f" ({task.reason})" if task.reason else ""
+        )
+    if task.state == "paused":
+        pause = snapshot.pause
+        since = f" since {iso(pause.since)}" if pause else ""
+        return f"its queue {task.queue!r} is paused{since}" + (
+            f": {pause.reason}" if pause and pause.reason else ""
         )
     if task.state == "running":
         doing = "is being cancelled" if task.cancelling else "runs"
@@ -133,30 +156,71 @@ def result(snapshot: Snapshot, workers: int) -> TaskResult:
     return answer
 
 
-def stats(queues: Sequence[QueueStats], load: Mapping[str, Any], health: Health) -> Stats:
+def stats(
+    queues: Sequence[QueueStats],
+    load: Mapping[str, Any],
+    health: Health,
+    pauses: Sequence[Pause],
+    activity: Activity,
+) -> Stats:
     """Describe the queue."""
-    total: dict[TaskState, int] = {}
-    for queue in queues:
-        for state, count in queue.counts.items():
-            total[state] = total.get(state, 0) + count
     return {
         "workers": load["workers"],
         "busy": load["busy"],
         "healthy": health.ok,
         "detail": health.detail,
-        "counts": _counts(total),
-        "queues": [{"queue": q.queue, "counts": _counts(q.counts)} for q in queues],
+        "counts": counts_of(together(queues)),
+        "queues": [{"queue": q.queue, "counts": counts_of(q.counts)} for q in queues],
+        "paused": [{"queue": p.queue, "since": iso(p.since), "reason": p.reason} for p in pauses],
+        "last_hour": {
+            "ended": activity.ended,
+            "average_wait": activity.wait,
+            "average_run": activity.run,
+        },
     }
 
 
-def _counts(counts: Mapping[TaskState, int]) -> Counts:
+def together(queues: Sequence[QueueStats]) -> dict[TaskState, int]:
+    """Count the tasks of several queues by state."""
+    total: dict[TaskState, int] = {}
+    for queue in queues:
+        for state, count in queue.counts.items():
+            total[state] = total.get(state, 0) + count
+    return total
+
+
+def counts_of(counts: Mapping[TaskState, int]) -> Counts:
+    """Say how many are in each state, none left out."""
     return {
         "scheduled": counts.get("scheduled", 0),
         "ready": counts.get("ready", 0),
+        "paused": counts.get("paused", 0),
         "running": counts.get("running", 0),
         "succeeded": counts.get("succeeded", 0),
         "failed": counts.get("failed", 0),
         "cancelled": counts.get("cancelled", 0),
         "dead": counts.get("dead", 0),
         "uncertain": counts.get("uncertain", 0),
+    }
+
+
+def worker(employed: Employed) -> WorkerReport:
+    """Describe a worker."""
+    kept = employed.worker
+    state: Literal["idle", "active", "busy"] = "active"
+    if not employed.busy:
+        state = "idle"
+    elif employed.busy >= employed.slots:
+        state = "busy"
+    return {
+        "worker_id": employed.name,
+        "kind": "built-in" if kept is None else "registered",
+        "state": state,
+        "queues": None if kept is None else list(kept.queues),
+        "capabilities": [] if kept is None else list(kept.capabilities),
+        "max_concurrent_tasks": employed.slots,
+        "running": employed.busy,
+        "tasks": list(employed.tasks),
+        "counts": counts_of(employed.counts),
+        "registered_at": None if kept is None else iso(kept.registered_at),
     }

@@ -15,6 +15,7 @@ from mcpd_core import CallRefused, CallResult, HostClosed, McpdError, Progress, 
 from .errors import TaskRefused
 from .policy import DEADLINE, Backoff, after_refusal, verdict_on
 from .records import Recorded, Task
+from .slots import Slots
 from .store import TaskStore
 
 #: Codes of a `CallResult.error` that say: the call was cut off from outside while the tool ran.
@@ -28,6 +29,7 @@ Record = Callable[[], "Future[Recorded]"]
 class Attempt:
     """A task that runs here.
 
+    :ivar slots: whose it is; one of them is taken until it has ended.
     :ivar scope: cancels the call.
     :ivar cause: why the scope was cancelled, as the first half of a sentence.
     :ivar ended: the call is over, and only its recording may be going on.
@@ -35,6 +37,7 @@ class Attempt:
     """
 
     task: Task
+    slots: Slots
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     cause: str = "the server was stopped"
     progress: Progress | None = None

@@ -17,8 +17,9 @@ from .attempts import Attempt, Record, Runner
 from .bridge import Bridge
 from .errors import StoreBroken, StoreClosed, StoreError
 from .policy import Backoff
-from .records import Change, Renewal
+from .records import Change, Renewal, Worker
 from .settings import TaskQueueSettings
+from .slots import Crew, Slots
 from .store import TaskStore
 
 #: Seconds after which a due time is looked at again although its timer runs on: the timer cannot
@@ -45,7 +46,7 @@ class Signal:
 
 
 class Dispatcher:
-    """Runs the tasks of a store with a fixed number of workers.
+    """Runs the tasks of a store: with the built-in worker, and with those that were registered.
 
     :param owner: in whose name tasks are claimed; new with each start.
     """
@@ -75,25 +76,46 @@ class Dispatcher:
         self.next_due = math.inf
         #: Tasks to be cancelled whose claim is on its way from the store's thread to this one.
         self._cancel_on_arrival: set[str] = set()
-        self._busy = 0
-        #: Whether the last look may have left ready tasks behind.
-        self._backlog = True
+        self.crew = Crew(settings.workers)
         self._stopping = False
         self._work = Signal()
         self._schedule = Signal()
         self._holding = Signal()
         self._freed = Signal()
 
-    @property
-    def free(self) -> int:
-        """How many workers have nothing to do."""
-        return self._settings.workers - self._busy
+    def engage(self, worker: Worker) -> None:
+        """Have a registered worker take tasks from now on, or change what it takes."""
+        self.crew.engage(worker)
+        self._work.set()
+
+    def dismiss(self, worker: Worker) -> Slots:
+        """Have a registered worker claim nothing more; returns its slots, for `let_go`."""
+        return self.crew.dismiss(worker)
+
+    async def let_go(self, slots: Slots, grace: float | None) -> tuple[int, int]:
+        """Wait for what a dismissed worker runs.
+
+        :param grace: seconds to wait, before what it runs is interrupted; ``None`` lets it finish
+            and does not wait for it.
+        :returns: how many tasks it still ran, and how many of them were interrupted.
+        """
+        running = slots.busy
+        if grace is None or not running:
+            return running, 0
+        with trio.move_on_after(grace):
+            await slots.idle.wait()
+        interrupted = 0
+        for attempt in self.attempts.values():
+            if attempt.slots is slots and not attempt.ended:
+                attempt.cancel("its worker was unregistered")
+                interrupted += 1
+        return running, interrupted
 
     def on_changes(self, changes: Sequence[Change]) -> None:
         """Take note of a commit; called on the trio thread."""
         for change in changes:
             if change.after == "ready":
-                self._backlog = True
+                self.crew.expect_more()
                 self._work.set()
             elif "scheduled" in (change.before, change.after):
                 self._schedule.set()
@@ -128,19 +150,21 @@ class Dispatcher:
         failures = 0
         while True:
             await self._work.wait()
-            while self.free and not self._closing:
-                wanted = self.free
-                self._backlog = False
+            while not self._closing and (slots := self.crew.next_free()) is not None:
+                wanted = slots.free
+                slots.backlog = False
                 try:
                     # Shielded: tasks that were claimed for nobody would wait for their leases to
                     # run out. The store answers every operation.
                     with trio.CancelScope(shield=True):
                         tasks = await self._bridge.wait(
-                            self._store.claim(self._owner, wanted, self._settings.lease)
+                            self._store.claim(
+                                self._owner, wanted, self._settings.lease, slots.worker
+                            )
                         )
                 except StoreError as error:
                     failures += 1
-                    self._backlog = True
+                    slots.backlog = True
                     self._log.error("No task can be started: %s", error)
                     if isinstance(error, (StoreBroken, StoreClosed)):
                         return
@@ -148,18 +172,17 @@ class Dispatcher:
                     continue
                 failures = 0
                 for task in tasks:
-                    attempt = Attempt(task)
+                    attempt = Attempt(task, slots)
                     self.attempts[task.id] = attempt
                     if task.id in self._cancel_on_arrival:
                         attempt.cancel("it was interrupted")
-                    self._busy += 1
+                    slots.take()
                     nursery.start_soon(self._attempt, attempt)
                 # Whatever was not among these belongs to no attempt of this process.
                 self._cancel_on_arrival.clear()
                 self._holding.set()
-                if len(tasks) < wanted:
-                    break
-                self._backlog = True
+                if len(tasks) == wanted:
+                    slots.backlog = True
 
     @property
     def _closing(self) -> bool:
@@ -178,8 +201,7 @@ class Dispatcher:
             # Cancelled or not, how it ended has to be recorded; and the next task is claimed in
             # the same commit that records it.
             attempt.ended = True
-            self._busy -= 1
-            if self._backlog:
+            if attempt.slots.give_back():
                 self._work.set()
             with trio.CancelScope(shield=True):
                 if record is None:

@@ -21,6 +21,33 @@ class UnknownTask(ToolError):
         )
 
 
+class UnknownWorker(ToolError):
+    """Raised when the asking principal has registered no worker of that name."""
+
+    code = "unknown_worker"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"You have registered no worker {name[:80]!r}.",
+            hint="get_worker_status shows your workers.",
+            retryable=False,
+        )
+
+
+class NoPeers(ToolError):
+    """Raised when a task is for a peer and there is no network of peers; nothing was stored."""
+
+    code = "peers_unavailable"
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(
+            f"The task was not submitted to the peer {peer[:80]!r}: no peer network is installed "
+            "on this server. Nothing was stored.",
+            hint="submit_task runs it on this machine.",
+            retryable=False,
+        )
+
+
 class TaskRefused(ToolError):
     """Raised when a task cannot be accepted as it was asked for; nothing was changed."""
 

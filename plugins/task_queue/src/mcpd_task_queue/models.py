@@ -56,6 +56,17 @@ class TaskSummary(TypedDict):
     max_attempts: int
     created_at: Time
     updated_at: Time
+    cron: Annotated[
+        str | None,
+        Field(
+            description="If it recurs: its cron fields. It never runs itself, it is made into a "
+            "new task each time. cancel_task ends that."
+        ),
+    ]
+    timezone: Annotated[str | None, Field(description="Of the cron fields.")]
+    schedule_id: Annotated[
+        str | None, Field(description="The recurring task by which this one was made.")
+    ]
 
 
 class TaskStatus(TaskSummary):
@@ -68,9 +79,10 @@ class TaskStatus(TaskSummary):
     ]
     delivery: Delivery
     progress: ProgressReport | None
-    due_at: Annotated[Time | None, Field(description="When it becomes ready, if scheduled.")]
+    due_at: Annotated[Time | None, Field(description="When it becomes ready, or recurs.")]
     started_at: Annotated[Time | None, Field(description="Start of the latest attempt.")]
     finished_at: Time | None
+    worker: Annotated[str | None, Field(description="Who started it last.")]
     events: Annotated[list[Event], Field(description="The latest ones, oldest first.")]
 
 
@@ -123,6 +135,7 @@ class Counts(TypedDict):
 
     scheduled: int
     ready: int
+    paused: int
     running: int
     succeeded: int
     failed: int
@@ -138,6 +151,24 @@ class QueueCounts(TypedDict):
     counts: Counts
 
 
+class PausedQueue(TypedDict):
+    """A queue of which nothing is started."""
+
+    queue: str
+    since: Time
+    reason: str
+
+
+class Lately(TypedDict):
+    """What tasks of late were like."""
+
+    ended: Annotated[int, Field(description="How many ended that had been started.")]
+    average_wait: Annotated[
+        float | None, Field(description="Seconds from submit to the start of the last attempt.")
+    ]
+    average_run: Annotated[float | None, Field(description="Seconds that the last attempt took.")]
+
+
 class Stats(TypedDict):
     """The state of the task queue, as far as it concerns the caller."""
 
@@ -147,3 +178,127 @@ class Stats(TypedDict):
     detail: str
     counts: Annotated[Counts, Field(description="Your tasks, of all queues together.")]
     queues: Annotated[list[QueueCounts], Field(description="Your tasks, by queue.")]
+    paused: Annotated[list[PausedQueue], Field(description="Your paused queues.")]
+    last_hour: Annotated[Lately, Field(description="Your tasks that ended in the last hour.")]
+
+
+class ItemOutcome(TypedDict):
+    """What became of one of several tasks."""
+
+    outcome: Annotated[
+        Literal["created", "existing", "refused"],
+        Field(description="'refused': nothing was stored for it; `error` says why."),
+    ]
+    task_id: NotRequired[str]
+    state: NotRequired[TaskState]
+    error: NotRequired[dict[str, Any]]
+
+
+class SubmittedTasks(TypedDict):
+    """What became of several tasks, in the order in which they were given."""
+
+    created: int
+    existing: int
+    refused: int
+    tasks: list[ItemOutcome]
+
+
+class ScheduledTask(SubmittedTask):
+    """What became of a schedule."""
+
+    recurring: bool
+    due_at: Annotated[Time | None, Field(description="Null when it is due already.")]
+    next_times: Annotated[
+        list[Time], Field(description="If it recurs, the next times; look whether you meant them.")
+    ]
+
+
+class ChangedTask(TypedDict):
+    """A task after a change."""
+
+    task_id: str
+    state: TaskState
+
+
+class PrioritisedTask(ChangedTask):
+    """A task whose priority was changed."""
+
+    old_priority: int
+    new_priority: int
+    position: Annotated[
+        int | None,
+        Field(description="Its place among the tasks that wait for a worker, the next one is 1."),
+    ]
+
+
+class QueueState(TypedDict):
+    """A queue after it was paused or resumed."""
+
+    queue: str
+    paused: bool
+    changed: Annotated[bool, Field(description="False: it was so already.")]
+    waiting: Annotated[int, Field(description="How many of your tasks wait in it.")]
+    running: Annotated[int, Field(description="How many of its tasks go on running.")]
+
+
+class ClearedQueue(TypedDict):
+    """A queue after it was cleared."""
+
+    queue: str
+    cancelled: Annotated[int, Field(description="How many waiting tasks were cancelled.")]
+    waiting: Annotated[int, Field(description="What was left: recurring tasks.")]
+    running: Annotated[int, Field(description="How many of its tasks go on running.")]
+
+
+class WorkerReport(TypedDict):
+    """One worker of this daemon."""
+
+    worker_id: str
+    kind: Annotated[
+        Literal["built-in", "registered"],
+        Field(description="'built-in': takes any task. 'registered': takes some of yours."),
+    ]
+    state: Annotated[
+        Literal["idle", "active", "busy"],
+        Field(description="'idle': runs nothing. 'busy': has no free slot. 'active': between."),
+    ]
+    queues: Annotated[list[str] | None, Field(description="Those it serves; null: all of them.")]
+    capabilities: Annotated[
+        list[str],
+        Field(description="It takes tasks with one of these as tool or tag; empty: any."),
+    ]
+    max_concurrent_tasks: int
+    running: Annotated[int, Field(description="How many tasks it runs now, anybody's.")]
+    tasks: Annotated[list[str], Field(description="Ids of those of them that are yours.")]
+    counts: Annotated[
+        Counts, Field(description="Your tasks that it started last, as far as they are kept.")
+    ]
+    registered_at: Time | None
+
+
+class Workers(TypedDict):
+    """The workers of this daemon that take your tasks."""
+
+    workers: list[WorkerReport]
+
+
+class RegisteredWorker(TypedDict):
+    """A worker that was registered."""
+
+    worker_id: str
+    queues: list[str]
+    capabilities: list[str]
+    max_concurrent_tasks: int
+    registered_at: Time
+
+
+class UnregisteredWorker(TypedDict):
+    """A worker that is no more."""
+
+    worker_id: str
+    finished: Annotated[int, Field(description="Tasks that it ran, and that ended meanwhile.")]
+    still_running: Annotated[int, Field(description="Tasks that it is going to finish.")]
+    interrupted: Annotated[
+        int,
+        Field(description="Tasks that were interrupted, to be run again or to become 'uncertain'."),
+    ]

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 @hookimpl
 def mcpd_register_tools(registrar: Registrar) -> None:
     """Offer the tools; with a manifest this is only called to make it."""
-    registrar.add_module("mcpd_task_queue.tools")
+    from .tools import MODULES
+
+    for module in MODULES:
+        registrar.add_module(module)
 
 
 @hookimpl

@@ -132,7 +132,9 @@ def after_refusal(refused: CallRefused, tool: str) -> Refused:
     if isinstance(refused, HostClosed):
         return Refused("release", "the server is shutting down", 0.0)
     if isinstance(refused, UnknownTool):
-        return Refused("release", f"tool {tool} is not offered at present")
+        # The host knows more about the tool of a plugin that is installed and disabled.
+        said = refused.message.rstrip(".") if refused.data.get("plugin") else ""
+        return Refused("release", said or f"tool {tool} is not offered at present")
     if isinstance(refused, (ToolUnavailable, ServiceUnavailable)):
         return Refused("release", refused.message)
     # Invalid arguments, a principal that lost its permission, and whatever refusals come later.

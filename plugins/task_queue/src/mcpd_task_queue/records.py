@@ -8,18 +8,32 @@ from typing import Any, Literal, get_args
 
 from mcpd_core import CallResult, Principal, Progress
 
-#: ``scheduled`` waits for a time, ``ready`` for a worker. ``succeeded``, ``failed`` (no use trying
-#: again), ``cancelled`` and ``dead`` (every allowed attempt failed) are final. ``uncertain`` was
-#: interrupted at a point where repeating it might do the work twice: it waits for a person.
+#: ``scheduled`` waits for a time, ``ready`` for a worker, ``paused`` for its queue to be resumed.
+#: ``succeeded``, ``failed`` (no use trying again), ``cancelled`` and ``dead`` (every allowed
+#: attempt failed) are final. ``uncertain`` was interrupted at a point where repeating it might do
+#: the work twice: it waits for a person.
 TaskState = Literal[
-    "scheduled", "ready", "running", "succeeded", "failed", "cancelled", "dead", "uncertain"
+    "scheduled",
+    "ready",
+    "paused",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "dead",
+    "uncertain",
 ]
 #: ``at_least_once`` may start a task again after an interruption, ``at_most_once`` never does.
 Delivery = Literal["at_least_once", "at_most_once"]
 
+#: The name of the worker that takes any task of anybody; nobody can register it.
+BUILT_IN = "built-in"
+
 STATES: tuple[TaskState, ...] = get_args(TaskState)
-#: A task in one of these never changes again.
+#: A task in one of these never changes again, unless a person has it retried.
 FINAL: frozenset[TaskState] = frozenset({"succeeded", "failed", "cancelled", "dead"})
+#: A person may have a task in one of these tried anew.
+RETRYABLE: frozenset[TaskState] = frozenset({"failed", "cancelled", "dead", "uncertain"})
 #: A task in one of these is not going to run by itself: nobody need wait for it.
 SETTLED: frozenset[TaskState] = FINAL | {"uncertain"}
 
@@ -33,6 +47,10 @@ class NewTask:
     :ivar client: which connection submitted it.
     :ivar priority: higher runs first; equal ones in the order of submission.
     :ivar delay: seconds before it may start.
+    :ivar run_at: seconds since the epoch before which it may not start; goes before ``delay``.
+    :ivar cron: five fields that say when it is to be made into a task, again and again. A task
+        with them never runs itself: it stays ``scheduled`` until it is cancelled.
+    :ivar timezone: of the cron fields, as the IANA names it.
     :ivar timeout: seconds one attempt may take; ``None`` leaves it to the tool and the host.
     :ivar max_attempts: how often it may be started; 1 for ``at_most_once``, whatever this says.
     :ivar repeatable: whether an interrupted call may be made again without asking anybody.
@@ -52,6 +70,9 @@ class NewTask:
     repeatable: bool = False
     idempotency_key: str | None = None
     tags: tuple[str, ...] = ()
+    run_at: float | None = None
+    cron: str | None = None
+    timezone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +83,13 @@ class Submitted:
         same tool and arguments; ``rejected`` when it belongs to one with others.
     :ivar task_id: of the new task, or of the one that has the key.
     :ivar state: of that task, now.
+    :ivar run_at: when that task is due, while it is ``scheduled``.
     """
 
     outcome: Literal["created", "existing", "rejected"]
     task_id: str
     state: TaskState
+    run_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,9 @@ class Task:
     :ivar fence: grows with each start; a completion must name the fence of the start it is for.
     :ivar run_at: when it is due, while ``scheduled``.
     :ivar cancelling: it is running, and is to be cancelled.
+    :ivar worker: who started it last; ``None`` before the first start.
+    :ivar cron: the fields of a recurring task, which never runs itself.
+    :ivar schedule_id: the recurring task that this one was made by.
     :ivar arguments: ``None`` when they were not asked for.
     :ivar result: what the tool answered, when it was asked for and the task has succeeded.
     :ivar error: how the last attempt failed, when it was asked for.
@@ -107,6 +133,10 @@ class Task:
     progress: Progress | None
     cancelling: bool
     releases: int = 0
+    worker: str | None = None
+    cron: str | None = None
+    timezone: str | None = None
+    schedule_id: str | None = None
     arguments: Mapping[str, Any] | None = None
     result: CallResult | None = None
     error: Mapping[str, Any] | None = None
@@ -136,21 +166,34 @@ class Snapshot:
     :ivar ahead: how many ready tasks, of anybody, are going to be started before it; ``None``
         unless it is ready itself.
     :ivar events: oldest first; the middle of a long life is left out.
+    :ivar pause: of its queue, if that is paused.
     """
 
     task: Task
     ahead: int | None = None
     events: tuple[TaskEvent, ...] = ()
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which tasks to list; ``None`` means any."""
+    """Which tasks to list; ``None`` means any.
+
+    :ivar states: those in any of these; empty means any.
+    :ivar tags: those with all of these.
+    :ivar recurring: only those that are, or are not, made into tasks again and again.
+    """
 
     state: TaskState | None = None
     queue: str | None = None
     tool: str | None = None
     tag: str | None = None
+    states: tuple[TaskState, ...] = ()
+    tags: tuple[str, ...] = ()
+    worker: str | None = None
+    least_priority: int | None = None
+    recurring: bool | None = None
+    schedule_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -170,6 +213,81 @@ class QueueStats:
 
     queue: str
     counts: Mapping[TaskState, int]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a principal's tasks of late were like. Times are in seconds; ``None`` without any.
+
+    :ivar ended: how many tasks ended that had been started.
+    :ivar wait: from submit to the start of the last attempt, on average.
+    :ivar run: the last attempt, on average.
+    """
+
+    ended: int
+    wait: float | None
+    run: float | None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A queue of one principal of which nothing is started."""
+
+    queue: str
+    since: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class QueueChanged:
+    """What a store did with a queue of one principal.
+
+    :ivar changed: ``False`` when it had been paused, or going, already.
+    :ivar tasks: how many tasks changed their state with it.
+    :ivar waiting: how many tasks wait in it now.
+    :ivar running: how many of its tasks run now.
+    :ivar pause: its pause, if it is paused now.
+    """
+
+    changed: bool
+    tasks: int
+    waiting: int
+    running: int
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Slots of this daemon that only take certain tasks of one principal.
+
+    :ivar name: unique among the principal's workers.
+    :ivar queues: those that it serves.
+    :ivar capabilities: it takes tasks whose tool, or one of whose tags, is among these; all tasks
+        when empty.
+    :ivar slots: how many tasks it runs at the same time.
+    :ivar registered_at: seconds since the epoch; 0 until the store has it.
+    """
+
+    name: str
+    principal: Principal
+    queues: tuple[str, ...]
+    capabilities: tuple[str, ...] = ()
+    slots: int = 5
+    registered_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a store did with what a person asked of one task.
+
+    :ivar done: ``False`` when the task was in a state that does not allow it: nothing was changed.
+    :ivar state: of the task now.
+    :ivar before: the priority it had.
+    """
+
+    done: bool
+    state: TaskState
+    before: int = 0
 
 
 @dataclass(frozen=True)

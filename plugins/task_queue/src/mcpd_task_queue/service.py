@@ -15,21 +15,29 @@ from mcpd_core import Health, Principal, Progress, ServiceHost
 
 from .bridge import Bridge
 from .dispatcher import Dispatcher
-from .errors import UnknownTask
+from .errors import TaskRefused, UnknownTask, UnknownWorker
 from .records import (
+    BUILT_IN,
     SETTLED,
+    Activity,
     Cancelled,
     Change,
+    Changed,
     Filter,
     NewTask,
     Page,
+    Pause,
+    QueueChanged,
     QueueStats,
     Snapshot,
     Submitted,
+    TaskState,
+    Worker,
 )
 from .settings import TaskQueueSettings
+from .slots import Employed, Slots
 from .sqlite import SQLiteTaskStore
-from .store import TaskStore
+from .store import Resolution, TaskStore
 
 
 @asynccontextmanager
@@ -75,6 +83,21 @@ async def serving(
             found.buried,
             found.cancelled,
         )
+    free = settings.registered_slots
+    for worker in await bridge.wait(store.workers()):
+        if worker.slots <= free:
+            free -= worker.slots
+            dispatcher.engage(worker)
+        else:
+            # The owner has lowered the number since it was registered.
+            host.log.warning(
+                "The worker %r of %s has %d slots and takes no tasks: of `registered_slots` %d are "
+                "left. It does after a start with more, or when it is registered anew with fewer.",
+                worker.name,
+                worker.principal.name,
+                worker.slots,
+                free,
+            )
     store.listen(lambda changes: bridge.post(partial(queue.on_changes, changes)))
     try:
         async with trio.open_nursery() as nursery:
@@ -87,6 +110,17 @@ async def serving(
                 nursery.cancel_scope.cancel()
     finally:
         store.listen(None)
+
+
+def _done(changed: Changed | None, task_id: str, doing: str, which: str) -> Changed:
+    if changed is None:
+        raise UnknownTask(task_id)
+    if not changed.done:
+        raise TaskRefused(
+            f"The task {task_id[:80]!r} is {changed.state} and cannot be {doing}.",
+            hint=f"{which} tasks can.",
+        )
+    return changed
 
 
 class TaskQueue:
@@ -107,11 +141,14 @@ class TaskQueue:
         self._dispatcher = dispatcher
         self._settings = settings
         self._waiting: dict[str, set[trio.Event]] = {}
+        #: Held from a change of the stored workers until the slots follow it. Callers whose commits
+        #: came one after the other go on in any order.
+        self._staffing = trio.Lock()
 
     @property
     def workers(self) -> int:
         """How many tasks can run at the same time."""
-        return self._settings.workers
+        return self._dispatcher.crew.capacity
 
     def on_changes(self, changes: Sequence[Change]) -> None:
         """Take note of a commit; called on the trio thread."""
@@ -130,6 +167,24 @@ class TaskQueue:
         """
         (submitted,) = await self._bridge.wait(self._store.submit([task]))
         return submitted
+
+    async def submit_all(self, tasks: Sequence[NewTask]) -> list[Submitted | TaskRefused]:
+        """Store tasks in one commit, those that can be accepted; durable when this returns.
+
+        :returns: what became of each, in order.
+        :raises StoreError: when they could not be stored; none of them is then.
+        """
+        answers: list[Submitted | TaskRefused | None] = []
+        for task in tasks:
+            try:
+                self._store.check(task)
+                answers.append(None)
+            except TaskRefused as refused:
+                answers.append(refused)
+        good = [task for task, refused in zip(tasks, answers, strict=True) if refused is None]
+        stored = await self._bridge.wait(self._store.submit(good))
+        submitted = iter(stored)
+        return [next(submitted) if answer is None else answer for answer in answers]
 
     async def status(self, principal: Principal, task_id: str, *, events: int = 50) -> Snapshot:
         """Look a task up, with its latest events.
@@ -150,7 +205,8 @@ class TaskQueue:
         waiting.add(ended)
         try:
             snapshot = await self._get(principal, task_id, payload=True)
-            if snapshot.task.state not in SETTLED and wait > 0:
+            waits = snapshot.task.state not in SETTLED and snapshot.task.cron is None
+            if waits and wait > 0:
                 with trio.move_on_after(wait):
                     await ended.wait()
                 snapshot = await self._get(principal, task_id, payload=True)
@@ -176,15 +232,29 @@ class TaskQueue:
         return None if attempt is None else attempt.progress
 
     async def find(
-        self, principal: Principal, wanted: Filter, *, cursor: str | None = None, limit: int = 50
+        self,
+        principal: Principal,
+        wanted: Filter,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
     ) -> Page:
         """List tasks, newest first.
 
         :raises TaskRefused: when the cursor is not one.
         """
         return await self._bridge.wait(
-            self._store.find(principal, wanted, cursor=cursor, limit=limit)
+            self._store.find(principal, wanted, cursor=cursor, limit=limit, offset=offset)
         )
+
+    async def count(self, principal: Principal, wanted: Filter) -> int:
+        """Count the tasks that `find` would list."""
+        return await self._bridge.wait(self._store.count(principal, wanted))
+
+    async def named(self, principal: Principal, name: str) -> str:
+        """Return the id of the task with that idempotency key, or the name when none has it."""
+        return await self._bridge.wait(self._store.find_key(principal, name)) or name
 
     async def cancel(self, principal: Principal, task_id: str) -> Cancelled:
         """Cancel a task that waits, or interrupt one that runs.
@@ -196,16 +266,130 @@ class TaskQueue:
             raise UnknownTask(task_id)
         return cancelled
 
+    async def retry(
+        self, principal: Principal, task_id: str, max_attempts: int | None = None
+    ) -> Changed:
+        """Have a task that ended without success, or is uncertain, tried anew.
+
+        :raises UnknownTask: when the principal has none of that id.
+        :raises TaskRefused: when it has not ended so.
+        """
+        changed = await self._bridge.wait(self._store.retry(principal, task_id, max_attempts))
+        return _done(changed, task_id, "tried anew", "Only failed, dead, cancelled and uncertain")
+
+    async def resolve(
+        self, principal: Principal, task_id: str, resolution: Resolution, note: str
+    ) -> Changed:
+        """Record what a person found out about an uncertain task.
+
+        :raises UnknownTask: when the principal has none of that id.
+        :raises TaskRefused: when it is not uncertain.
+        """
+        changed = await self._bridge.wait(self._store.resolve(principal, task_id, resolution, note))
+        return _done(changed, task_id, "resolved", "Only uncertain")
+
+    async def prioritise(self, principal: Principal, task_id: str, priority: int) -> Changed:
+        """Give a task another priority.
+
+        :raises UnknownTask: when the principal has none of that id.
+        :raises TaskRefused: when it has ended.
+        """
+        changed = await self._bridge.wait(self._store.prioritise(principal, task_id, priority))
+        return _done(changed, task_id, "given another priority", "Only waiting and running")
+
+    async def pause(self, principal: Principal, queue: str, reason: str) -> QueueChanged:
+        """Start nothing more of one of the principal's queues."""
+        return await self._bridge.wait(self._store.pause(principal, queue, reason))
+
+    async def resume(self, principal: Principal, queue: str) -> QueueChanged:
+        """End the pause of a queue."""
+        return await self._bridge.wait(self._store.resume(principal, queue))
+
+    async def clear(
+        self, principal: Principal, queue: str, *, recurring: bool = False
+    ) -> QueueChanged:
+        """Cancel what waits in one of the principal's queues."""
+        return await self._bridge.wait(self._store.clear(principal, queue, recurring=recurring))
+
+    async def pauses(self, principal: Principal) -> list[Pause]:
+        """Return the principal's paused queues."""
+        return await self._bridge.wait(self._store.pauses(principal))
+
+    # --- workers ----------------------------------------------------------------------------------
+
+    async def register(self, worker: Worker) -> Worker:
+        """Add slots that only take certain tasks of one principal; they survive restarts.
+
+        :raises TaskRefused: when the workers would have too many slots together.
+        """
+        # Shielded: what is stored and who works must not come apart.
+        with trio.CancelScope(shield=True):
+            async with self._staffing:
+                kept = await self._bridge.wait(
+                    self._store.register(worker, self._settings.registered_slots)
+                )
+                self._dispatcher.engage(kept)
+        return kept
+
+    async def unregister(
+        self, principal: Principal, name: str, grace: float | None
+    ) -> tuple[int, int]:
+        """Remove a worker; it claims nothing more.
+
+        :param grace: seconds to wait for what it runs before that is interrupted; ``None`` lets it
+            finish without waiting for it.
+        :returns: how many tasks it still ran, and how many of them were interrupted.
+        :raises UnknownWorker: when the principal has none of that name.
+        """
+        with trio.CancelScope(shield=True):
+            async with self._staffing:
+                worker = await self._bridge.wait(self._store.unregister(principal, name))
+                if worker is None:
+                    raise UnknownWorker(name)
+                slots = self._dispatcher.dismiss(worker)
+        return await self._dispatcher.let_go(slots, grace)
+
+    async def workers_of(self, principal: Principal) -> list[Employed]:
+        """Return the built-in worker, then those of the principal."""
+        crew = self._dispatcher.crew
+        tally = await self._bridge.wait(self._store.tally(principal))
+        found: list[tuple[str, Slots, Worker | None]] = [(BUILT_IN, crew.built_in, None)]
+        for worker in await self._bridge.wait(self._store.workers()):
+            if (worker.principal.kind, worker.principal.id) == (principal.kind, principal.id):
+                found.append((worker.name, crew.of(worker), worker))
+        return [
+            Employed(
+                name=name,
+                worker=worker,
+                slots=slots.capacity,
+                busy=slots.busy,
+                counts=tally.get(name, {}),
+                tasks=tuple(
+                    attempt.task.id
+                    for attempt in self._dispatcher.attempts.values()
+                    if attempt.slots is slots
+                    and (attempt.task.principal.kind, attempt.task.principal.id)
+                    == (principal.kind, principal.id)
+                ),
+            )
+            for name, slots, worker in found
+        ]
+
     async def stats(self, principal: Principal) -> list[QueueStats]:
         """Count the principal's tasks per queue and state."""
         return await self._bridge.wait(self._store.stats(principal))
 
+    async def activity(self, principal: Principal, seconds: float) -> Activity:
+        """Say what the principal's tasks were like that ended in the last seconds."""
+        return await self._bridge.wait(self._store.activity(principal, seconds))
+
     def load(self) -> Mapping[str, Any]:
         """Return how many workers there are and how many run something."""
-        return {"workers": self.workers, "busy": self.workers - self._dispatcher.free}
+        crew = self._dispatcher.crew
+        return {"workers": crew.capacity, "busy": crew.busy}
 
     def health(self) -> Health:
-        """Say how the queue is, without waiting."""
+        """Say how the queue is with everybody's tasks, without waiting; this is for the host."""
         store = self._store.health()
         counts = store.counts
         pending = [
@@ -217,7 +401,15 @@ class TaskQueue:
             due = self._dispatcher.next_due - trio.current_time()
             when = f"next due in {max(0.0, due):.0f} s" if math.isfinite(due) else "due later"
             pending.append(f"{scheduled} task{'' if scheduled == 1 else 's'} scheduled, {when}")
+        condition = self.condition(counts)
+        return Health(condition.ok, condition.detail, ", ".join(pending))
+
+    def condition(self, counts: Mapping[TaskState, int]) -> Health:
+        """Say how the queue is for somebody who may know of these tasks, without waiting."""
+        store = self._store.health()
         detail = store.detail or f"{self.workers} workers"
+        if paused := counts.get("paused", 0):
+            detail += f"; {paused} in paused queues"
         if uncertain := counts.get("uncertain", 0):
             detail += f"; {uncertain} uncertain, to be looked at by a person"
-        return Health(store.ok, detail, ", ".join(pending))
+        return Health(store.ok, detail)

@@ -15,6 +15,16 @@ class TaskQueueSettings(BaseModel):
     workers: Annotated[
         int, Field(ge=1, le=1_000, description="How many tasks run at the same time.")
     ] = 4
+    registered_slots: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000,
+            description="How many tasks the workers that clients register may run at the same "
+            "time, all together and besides those of `workers`. What the server runs at all at "
+            "the same time is limited by `workers` of [executor].",
+        ),
+    ] = 12
     lease: Annotated[
         float,
         Field(

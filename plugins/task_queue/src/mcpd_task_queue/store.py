@@ -8,9 +8,12 @@ thread of the engine.
 An engine keeps four promises, whatever dies and whenever:
 
 * a task whose submit was acknowledged is there until its retention has passed;
-* it ends in exactly one final state, and at most one outcome of it is recorded;
+* it ends in exactly one final state, and at most one outcome of it is recorded (a person may have
+  it tried anew unless it succeeded);
 * only the latest start of a task (its fence) can record an outcome;
-* a task whose cancelling was acknowledged never becomes ``succeeded``.
+* a task whose cancelling was acknowledged never becomes ``succeeded``, unless a person has it tried
+  anew;
+* a firing of a recurring task becomes one task, in the transaction that sets its next time.
 """
 
 from __future__ import annotations
@@ -22,11 +25,15 @@ from typing import Any, Literal, Protocol
 from mcpd_core import CallResult, Principal
 
 from .records import (
+    Activity,
     Cancelled,
     Change,
+    Changed,
     Filter,
     NewTask,
     Page,
+    Pause,
+    QueueChanged,
     QueueStats,
     Recorded,
     Renewal,
@@ -35,10 +42,14 @@ from .records import (
     Submitted,
     Swept,
     Task,
+    TaskState,
+    Worker,
 )
 
 #: What is to become of a task whose attempt failed.
 Verdict = Literal["retry", "failed", "dead"]
+#: What a person found out about an ``uncertain`` task.
+Resolution = Literal["succeeded", "failed", "retry"]
 #: Called with the changes of each commit, before its futures are resolved. It must be quick.
 Listener = Callable[[Sequence[Change]], None]
 
@@ -59,16 +70,24 @@ class TaskStore(Protocol):
         """Store new tasks, all of them or none.
 
         :returns: one outcome per task, in order.
-        :raises TaskRefused: at once, when a task's arguments are too large or are not JSON.
+        :raises TaskRefused: at once, when a task's arguments are too large or are not JSON, or when
+            its cron fields or its time zone are none.
         """
         ...
 
-    def claim(self, owner: str, limit: int, lease: float) -> Future[list[Task]]:
+    def check(self, task: NewTask) -> None:
+        """Raise what `submit` would raise at once for this task; nothing is stored."""
+        ...
+
+    def claim(
+        self, owner: str, limit: int, lease: float, worker: Worker | None = None
+    ) -> Future[list[Task]]:
         """Start up to ``limit`` ready tasks, best first, and count an attempt for each.
 
         :param owner: who starts them. It must be new with each start of a process: a name that
             came back would hide that its former bearer has died.
         :param lease: seconds for which they are the owner's unless renewed.
+        :param worker: only tasks that this one takes; any task when ``None``.
         :returns: the tasks, with their arguments.
         """
         ...
@@ -125,6 +144,70 @@ class TaskStore(Protocol):
         """
         ...
 
+    def retry(
+        self, principal: Principal, task_id: str, max_attempts: int | None = None
+    ) -> Future[Changed | None]:
+        """Have a task tried anew that failed, died, was cancelled or is uncertain.
+
+        :param max_attempts: its new budget; the one that it had when ``None``.
+        :returns: ``None`` when the principal has no such task.
+        """
+        ...
+
+    def resolve(
+        self, principal: Principal, task_id: str, resolution: Resolution, note: str
+    ) -> Future[Changed | None]:
+        """Record what a person found out about an uncertain task.
+
+        :returns: ``None`` when the principal has no such task.
+        """
+        ...
+
+    def prioritise(
+        self, principal: Principal, task_id: str, priority: int
+    ) -> Future[Changed | None]:
+        """Give a task that has not ended another priority.
+
+        :returns: ``None`` when the principal has no such task.
+        """
+        ...
+
+    def pause(self, principal: Principal, queue: str, reason: str) -> Future[QueueChanged]:
+        """Start nothing more of one queue of the principal until it is resumed."""
+        ...
+
+    def resume(self, principal: Principal, queue: str) -> Future[QueueChanged]:
+        """End the pause of a queue."""
+        ...
+
+    def clear(
+        self, principal: Principal, queue: str, *, recurring: bool = False
+    ) -> Future[QueueChanged]:
+        """Cancel what waits in one queue of the principal, all of it or nothing.
+
+        :param recurring: also what is made into tasks again and again.
+        """
+        ...
+
+    def register(self, worker: Worker, most_slots: int) -> Future[Worker]:
+        """Keep a worker, in place of the principal's one of that name.
+
+        :param most_slots: how many slots all kept workers together may have.
+        :raises TaskRefused: when they would have more.
+        """
+        ...
+
+    def unregister(self, principal: Principal, name: str) -> Future[Worker | None]:
+        """Forget a worker.
+
+        :returns: ``None`` when the principal has no such worker.
+        """
+        ...
+
+    def workers(self) -> Future[list[Worker]]:
+        """Return the kept workers of everybody."""
+        ...
+
     def get(
         self, principal: Principal, task_id: str, *, payload: bool = False, events: int = 0
     ) -> Future[Snapshot | None]:
@@ -136,17 +219,44 @@ class TaskStore(Protocol):
         """
         ...
 
+    def find_key(self, principal: Principal, key: str) -> Future[str | None]:
+        """Return the id of the principal's task with that idempotency key."""
+        ...
+
     def find(
-        self, principal: Principal, wanted: Filter, *, cursor: str | None = None, limit: int = 50
+        self,
+        principal: Principal,
+        wanted: Filter,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
     ) -> Future[Page]:
         """List the principal's tasks, newest first.
 
+        :param offset: how many to leave out at first.
         :raises TaskRefused: at once, when the cursor is not one that a page gave.
         """
         ...
 
     def stats(self, principal: Principal) -> Future[list[QueueStats]]:
         """Count the principal's tasks, per queue in alphabetical order."""
+        ...
+
+    def count(self, principal: Principal, wanted: Filter) -> Future[int]:
+        """Count the tasks that `find` would list."""
+        ...
+
+    def activity(self, principal: Principal, seconds: float) -> Future[Activity]:
+        """Say what the principal's tasks were like that ended in the last seconds."""
+        ...
+
+    def pauses(self, principal: Principal) -> Future[list[Pause]]:
+        """Return the principal's paused queues, in alphabetical order."""
+        ...
+
+    def tally(self, principal: Principal) -> Future[dict[str, dict[TaskState, int]]]:
+        """Count the principal's tasks by the worker that started them last, and by state."""
         ...
 
     def recover(self, owner: str) -> Future[Swept]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mcpd_core import Principal
 from mcpd_task_queue.records import (
+    BUILT_IN,
     SETTLED,
     Cancelled,
     NewTask,
@@ -17,33 +18,55 @@ from mcpd_task_queue.records import (
     Submitted,
     Task,
     TaskState,
+    Worker,
 )
 from mcpd_task_queue.store import Verdict
 
 from .rows import COLUMNS, EVENTS, ID, PRIORITY, SEQ, shorten, task_from
-from .transitions import Leases, Row, add_event, cancel_now, cut_off, move, select
+from .schedules import first_time
+from .transitions import (
+    Leases,
+    Row,
+    add_event,
+    cancel_now,
+    cut_off,
+    move,
+    ready_or_paused,
+    select,
+)
 from .worker import Transaction
+from .workers import suitable
 
 
 def submit(
-    tx: Transaction, batch: Sequence[NewTask], encoded: Sequence[tuple[str, bytes]]
+    tx: Transaction, batch: Sequence[NewTask], encoded: Sequence[tuple[str, Sequence[bytes]]]
 ) -> list[Submitted]:
-    """Insert tasks; ``encoded`` has the JSON of each one's arguments, and its digest."""
+    """Insert tasks; ``encoded`` has the JSON of each one's arguments, and its digests."""
     return [_submit(tx, new, *extra) for new, extra in zip(batch, encoded, strict=True)]
 
 
-def _submit(tx: Transaction, new: NewTask, arguments: str, digest: bytes) -> Submitted:
+def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[bytes]) -> Submitted:
     who = new.principal
     if new.idempotency_key is not None:
         found = tx.execute(
-            "SELECT id, state, digest FROM task WHERE principal_kind = ? AND principal_id = ?"
-            " AND idempotency_key = ?",
+            "SELECT id, state, digest, run_at FROM task WHERE principal_kind = ?"
+            " AND principal_id = ? AND idempotency_key = ?",
             (who.kind, who.id, new.idempotency_key),
         ).fetchone()
         if found is not None:
-            return Submitted("existing" if found[2] == digest else "rejected", found[0], found[1])
+            outcome: Literal["existing", "rejected"]
+            outcome = "existing" if found[2] in digests else "rejected"
+            return Submitted(outcome, found[0], found[1], found[3])
     task_id = secrets.token_hex(16)
-    state: TaskState = "scheduled" if new.delay > 0 else "ready"
+    run_at = new.run_at if new.run_at is not None else tx.now + new.delay
+    reason = "submitted with a delay"
+    if new.cron is not None:
+        run_at = first_time(tx, new.cron, new.timezone)
+        reason = "made into a task each time"
+    state: TaskState = "scheduled"
+    if run_at <= tx.now:
+        state = ready_or_paused(tx, who.kind, who.id, new.queue)
+    waits = state == "scheduled"
     columns: dict[str, Any] = {
         "id": task_id,
         "tool": new.tool,
@@ -60,11 +83,13 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digest: bytes) -> Sub
         "max_attempts": 1 if new.delivery == "at_most_once" else new.max_attempts,
         "tags": json.dumps(new.tags),
         "idempotency_key": new.idempotency_key,
-        "digest": digest,
-        "reason": "submitted with a delay" if new.delay > 0 else "",
+        "digest": digests[0],
+        "reason": reason if waits else "",
         "created_at": tx.now,
         "updated_at": tx.now,
-        "run_at": tx.now + new.delay if new.delay > 0 else None,
+        "run_at": run_at if waits else None,
+        "cron": new.cron,
+        "timezone": new.timezone,
         "events": 1,
     }
     seq = tx.execute(
@@ -75,18 +100,31 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digest: bytes) -> Sub
     tx.execute("INSERT INTO payload (seq, arguments) VALUES (?, ?)", (seq, arguments))
     add_event(tx, seq, 1, "submitted", state, 0, "")
     tx.note(task_id, None, state)
-    return Submitted("created", task_id, state)
+    return Submitted("created", task_id, state, columns["run_at"])
 
 
-def claim(tx: Transaction, leases: Leases, owner: str, limit: int, lease: float) -> list[Task]:
+def claim(
+    tx: Transaction, leases: Leases, owner: str, limit: int, lease: float, worker: Worker | None
+) -> list[Task]:
     """Start the best ready tasks. What it costs does not depend on how many there are."""
+    chosen = "SELECT seq FROM task WHERE state = 'ready' ORDER BY priority DESC, seq LIMIT ?"
+    parameters: tuple[Any, ...] = (limit,)
+    if worker is not None:
+        parameters = tuple(suitable(tx, worker, limit))
+        chosen = ", ".join("?" * len(parameters))
     rows = tx.execute(
         "UPDATE task SET state = 'running', owner = ?, lease_until = ?, fence = fence + 1,"
         " attempts = attempts + 1, started_at = ?, updated_at = ?, reason = '', run_at = NULL,"
         " progress_done = NULL, progress_total = NULL, progress_message = NULL,"
-        " events = events + 1 WHERE seq IN (SELECT seq FROM task WHERE state = 'ready'"
-        f" ORDER BY priority DESC, seq LIMIT ?) RETURNING {COLUMNS}",
-        (owner, tx.now + lease, tx.now, tx.now, limit),
+        f" events = events + 1, worker = ? WHERE seq IN ({chosen}) RETURNING {COLUMNS}",
+        (
+            owner,
+            tx.now + lease,
+            tx.now,
+            tx.now,
+            BUILT_IN if worker is None else worker.name,
+            *parameters,
+        ),
     ).fetchall()
     # RETURNING promises no order.
     rows.sort(key=lambda row: (-row[PRIORITY], row[SEQ]))
@@ -189,11 +227,10 @@ def release(
     leases.end(row.seq)
     if row.cancelling:
         return cancel_now(tx, row, "")
-    state: TaskState = "scheduled" if retry_in > 0 else "ready"
-    move(
+    state = move(
         tx,
         row,
-        state,
+        "scheduled" if retry_in > 0 else "ready",
         "released",
         reason,
         reason=shorten(reason),
@@ -211,8 +248,8 @@ def interrupt(
     row, answer = _owned(tx, task_id, fence)
     if row is None:
         return answer
-    fate = cut_off(tx, leases, row, reason, row.attempts - (0 if count_attempt else 1))
-    return Recorded(True, fate.state)
+    state = cut_off(tx, leases, row, reason, row.attempts - (0 if count_attempt else 1))
+    return Recorded(True, state)
 
 
 def cancel(tx: Transaction, principal: Principal, task_id: str) -> Cancelled | None:

@@ -9,14 +9,19 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from mcpd_core import CallResult, Principal
+from mcpd_task_queue import cron
 from mcpd_task_queue.errors import StoreUnusable
 from mcpd_task_queue.records import (
     STATES,
+    Activity,
     Cancelled,
     Change,
+    Changed,
     Filter,
     NewTask,
     Page,
+    Pause,
+    QueueChanged,
     QueueStats,
     Recorded,
     Renewal,
@@ -26,10 +31,11 @@ from mcpd_task_queue.records import (
     Swept,
     Task,
     TaskState,
+    Worker,
 )
-from mcpd_task_queue.store import Listener, Verdict
+from mcpd_task_queue.store import Listener, Resolution, Verdict
 
-from . import changes, queries, sweeping
+from . import changes, managing, queries, sweeping, workers
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .rows import arguments_text, digest, error_text, result_text, shorten
 from .schema import migrate
@@ -137,15 +143,30 @@ class SQLiteTaskStore:
     def submit(self, batch: Sequence[NewTask]) -> Future[list[Submitted]]:
         """Store new tasks, all of them or none."""
         # Encoding happens on the caller's thread: the writer has better things to do.
-        encoded = [
-            (arguments_text(new.arguments, self._largest), digest(new.tool, new.arguments))
-            for new in batch
-        ]
+        encoded = [self._encoded(new) for new in batch]
         return self._writer.do(lambda tx: changes.submit(tx, batch, encoded))
 
-    def claim(self, owner: str, limit: int, lease: float) -> Future[list[Task]]:
+    def check(self, task: NewTask) -> None:
+        """Raise what `submit` would raise at once for this task."""
+        self._encoded(task)
+
+    def _encoded(self, new: NewTask) -> tuple[str, list[bytes]]:
+        text = arguments_text(new.arguments, self._largest)
+        zones = [new.timezone]
+        if new.cron is not None:
+            cron.check(new.cron, new.timezone)
+            # No zone is this one; which of the two a stored digest was made of is not known.
+            if new.timezone in (None, "UTC"):
+                zones.append("UTC" if new.timezone is None else None)
+        return text, [digest(new.tool, new.arguments, new.cron, zone) for zone in zones]
+
+    def claim(
+        self, owner: str, limit: int, lease: float, worker: Worker | None = None
+    ) -> Future[list[Task]]:
         """Start up to ``limit`` ready tasks, best first."""
-        return self._writer.do(lambda tx: changes.claim(tx, self._leases, owner, limit, lease))
+        return self._writer.do(
+            lambda tx: changes.claim(tx, self._leases, owner, limit, lease, worker)
+        )
 
     def renew(self, renewals: Sequence[Renewal], lease: float) -> Future[list[Recorded]]:
         """Prolong leases, and store progress."""
@@ -192,6 +213,48 @@ class SQLiteTaskStore:
         """Cancel a waiting task, or ask for a running one to be cancelled."""
         return self._writer.do(lambda tx: changes.cancel(tx, principal, task_id))
 
+    def retry(
+        self, principal: Principal, task_id: str, max_attempts: int | None = None
+    ) -> Future[Changed | None]:
+        """Have a task tried anew."""
+        return self._writer.do(lambda tx: managing.retry(tx, principal, task_id, max_attempts))
+
+    def resolve(
+        self, principal: Principal, task_id: str, resolution: Resolution, note: str
+    ) -> Future[Changed | None]:
+        """Record what a person found out about an uncertain task."""
+        return self._writer.do(
+            lambda tx: managing.resolve(tx, principal, task_id, resolution, note)
+        )
+
+    def prioritise(
+        self, principal: Principal, task_id: str, priority: int
+    ) -> Future[Changed | None]:
+        """Give a task another priority."""
+        return self._writer.do(lambda tx: managing.prioritise(tx, principal, task_id, priority))
+
+    def pause(self, principal: Principal, queue: str, reason: str) -> Future[QueueChanged]:
+        """Start nothing more of one queue of the principal."""
+        return self._writer.do(lambda tx: managing.pause(tx, principal, queue, shorten(reason)))
+
+    def resume(self, principal: Principal, queue: str) -> Future[QueueChanged]:
+        """End the pause of a queue."""
+        return self._writer.do(lambda tx: managing.resume(tx, principal, queue))
+
+    def clear(
+        self, principal: Principal, queue: str, *, recurring: bool = False
+    ) -> Future[QueueChanged]:
+        """Cancel what waits in one queue of the principal."""
+        return self._writer.do(lambda tx: managing.clear(tx, principal, queue, recurring))
+
+    def register(self, worker: Worker, most_slots: int) -> Future[Worker]:
+        """Keep a worker."""
+        return self._writer.do(lambda tx: workers.register(tx, worker, most_slots))
+
+    def unregister(self, principal: Principal, name: str) -> Future[Worker | None]:
+        """Forget a worker."""
+        return self._writer.do(lambda tx: workers.unregister(tx, principal, name))
+
     def recover(self, owner: str) -> Future[Swept]:
         """Take over what every other owner left running."""
         return self._writer.do(lambda tx: sweeping.recover(tx, self._leases, owner))
@@ -210,14 +273,46 @@ class SQLiteTaskStore:
             lambda connection: queries.get(connection, principal, task_id, payload, events)
         )
 
+    def find_key(self, principal: Principal, key: str) -> Future[str | None]:
+        """Return the id of the principal's task with that idempotency key."""
+        return self._reader.do(lambda connection: queries.find_key(connection, principal, key))
+
     def find(
-        self, principal: Principal, wanted: Filter, *, cursor: str | None = None, limit: int = 50
+        self,
+        principal: Principal,
+        wanted: Filter,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
     ) -> Future[Page]:
         """List the principal's tasks, newest first."""
         before = queries.before_of(cursor)
         return self._reader.do(
-            lambda connection: queries.find(connection, principal, wanted, before, limit)
+            lambda connection: queries.find(connection, principal, wanted, before, limit, offset)
         )
+
+    def count(self, principal: Principal, wanted: Filter) -> Future[int]:
+        """Count the tasks that `find` would list."""
+        return self._reader.do(lambda connection: queries.count(connection, principal, wanted))
+
+    def activity(self, principal: Principal, seconds: float) -> Future[Activity]:
+        """Say what the principal's tasks were like that ended in the last seconds."""
+        return self._reader.do(
+            lambda connection: queries.activity(connection, principal, self._clock() - seconds)
+        )
+
+    def pauses(self, principal: Principal) -> Future[list[Pause]]:
+        """Return the principal's paused queues."""
+        return self._reader.do(lambda connection: queries.pauses(connection, principal))
+
+    def workers(self) -> Future[list[Worker]]:
+        """Return the kept workers of everybody."""
+        return self._reader.do(workers.read)
+
+    def tally(self, principal: Principal) -> Future[dict[str, dict[TaskState, int]]]:
+        """Count the principal's tasks by worker and state."""
+        return self._reader.do(lambda connection: queries.tally(connection, principal))
 
     def stats(self, principal: Principal) -> Future[list[QueueStats]]:
         """Count the principal's tasks, per queue."""

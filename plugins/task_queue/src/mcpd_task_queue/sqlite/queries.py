@@ -7,7 +7,7 @@ from typing import Any
 
 from mcpd_core import Principal
 from mcpd_task_queue.errors import TaskRefused
-from mcpd_task_queue.records import Filter, Page, QueueStats, Snapshot, TaskState
+from mcpd_task_queue.records import Activity, Filter, Page, Pause, QueueStats, Snapshot, TaskState
 
 from .rows import COLUMNS, PRIORITY, SEQ, event_from, task_from
 
@@ -49,7 +49,17 @@ def get(
             " WHERE state = 'ready' AND priority = ? AND seq < ? LIMIT ?))",
             (row[PRIORITY], FARTHEST, row[PRIORITY], seq, FARTHEST),
         ).fetchone()
-    return Snapshot(task, ahead, tuple(event_from(event) for event in reversed(latest)))
+    (pause,) = pauses(connection, principal, task.queue) or (None,)
+    return Snapshot(task, ahead, tuple(event_from(event) for event in reversed(latest)), pause)
+
+
+def find_key(connection: sqlite3.Connection, principal: Principal, key: str) -> str | None:
+    """Return the id of the task with that idempotency key."""
+    row = connection.execute(
+        "SELECT id FROM task WHERE principal_kind = ? AND principal_id = ? AND idempotency_key = ?",
+        (principal.kind, principal.id, key),
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def before_of(cursor: str | None) -> int:
@@ -69,28 +79,92 @@ def before_of(cursor: str | None) -> int:
 
 
 def find(
-    connection: sqlite3.Connection, principal: Principal, wanted: Filter, before: int, limit: int
+    connection: sqlite3.Connection,
+    principal: Principal,
+    wanted: Filter,
+    before: int,
+    limit: int,
+    offset: int,
 ) -> Page:
     """Read a page of tasks, newest first, those submitted before the given place."""
-    conditions = ["principal_kind = ?", "principal_id = ?", "seq < ?"]
-    parameters: list[Any] = [principal.kind, principal.id, before]
-    for column in ("state", "queue", "tool"):
-        value = getattr(wanted, column)
-        if value is not None:
-            conditions.append(f"{column} = ?")
-            parameters.append(value)
-    if wanted.tag is not None:
-        # Tags have no character that JSON would escape, so the quoted tag is found as it stands.
-        conditions.append("instr(tags, ?) > 0")
-        parameters.append(f'"{wanted.tag}"')
+    conditions, parameters = _conditions(principal, wanted)
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM task INDEXED BY task_of WHERE {' AND '.join(conditions)}"
-        " ORDER BY seq DESC LIMIT ?",
-        (*parameters, limit + 1),
+        f"SELECT {COLUMNS} FROM task INDEXED BY task_of WHERE {conditions} AND seq < ?"
+        " ORDER BY seq DESC LIMIT ? OFFSET ?",
+        (*parameters, before, limit + 1, offset),
     ).fetchall()
     more = len(rows) > limit
     rows = rows[:limit]
     return Page(tuple(task_from(row) for row in rows), str(rows[-1][SEQ]) if more else None)
+
+
+def count(connection: sqlite3.Connection, principal: Principal, wanted: Filter) -> int:
+    """Count the tasks that `find` would read."""
+    conditions, parameters = _conditions(principal, wanted)
+    (found,) = connection.execute(
+        f"SELECT count(*) FROM task INDEXED BY task_of WHERE {conditions}", parameters
+    ).fetchone()
+    return int(found)
+
+
+def _conditions(principal: Principal, wanted: Filter) -> tuple[str, list[Any]]:
+    conditions = ["principal_kind = ?", "principal_id = ?"]
+    parameters: list[Any] = [principal.kind, principal.id]
+    for column in ("state", "queue", "tool", "worker", "schedule_id"):
+        value = getattr(wanted, column)
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            parameters.append(value)
+    if wanted.states:
+        conditions.append(f"state IN ({', '.join('?' * len(wanted.states))})")
+        parameters += wanted.states
+    if wanted.least_priority is not None:
+        conditions.append("priority >= ?")
+        parameters.append(wanted.least_priority)
+    if wanted.recurring is not None:
+        conditions.append("cron IS NOT NULL" if wanted.recurring else "cron IS NULL")
+    for tag in (*wanted.tags, *((wanted.tag,) if wanted.tag is not None else ())):
+        # Tags have no character that JSON would escape, so the quoted tag is found as it stands.
+        conditions.append("instr(tags, ?) > 0")
+        parameters.append(f'"{tag}"')
+    return " AND ".join(conditions), parameters
+
+
+def activity(connection: sqlite3.Connection, principal: Principal, since: float) -> Activity:
+    """Average over the tasks that were started and have ended since then."""
+    return Activity(
+        *connection.execute(
+            "SELECT count(*), avg(started_at - created_at), avg(finished_at - started_at)"
+            " FROM task INDEXED BY task_settled WHERE finished_at >= ? AND started_at IS NOT NULL"
+            " AND principal_kind = ? AND principal_id = ?",
+            (since, principal.kind, principal.id),
+        ).fetchone()
+    )
+
+
+def pauses(
+    connection: sqlite3.Connection, principal: Principal, queue: str | None = None
+) -> list[Pause]:
+    """Return the principal's paused queues, or the pause of one of them."""
+    rows = connection.execute(
+        "SELECT queue, since, reason FROM pause WHERE principal_kind = ? AND principal_id = ?"
+        + ("" if queue is None else " AND queue = ?")
+        + " ORDER BY queue",
+        (principal.kind, principal.id, *(() if queue is None else (queue,))),
+    )
+    return [Pause(*row) for row in rows]
+
+
+def tally(connection: sqlite3.Connection, principal: Principal) -> dict[str, dict[TaskState, int]]:
+    """Count the principal's tasks by worker and state."""
+    counted: dict[str, dict[TaskState, int]] = {}
+    for worker, state, number in connection.execute(
+        "SELECT worker, state, count(*) FROM task WHERE principal_kind = ? AND principal_id = ?"
+        " AND worker IS NOT NULL GROUP BY worker, state",
+        (principal.kind, principal.id),
+    ):
+        counted.setdefault(worker, {})[state] = number
+    return counted
 
 
 def stats(connection: sqlite3.Connection, principal: Principal) -> list[QueueStats]:

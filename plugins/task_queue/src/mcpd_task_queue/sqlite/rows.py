@@ -43,6 +43,10 @@ _COLUMNS = (
     "cancelling",
     "releases",
     "events",
+    "worker",
+    "cron",
+    "timezone",
+    "schedule_id",
 )
 #: What `task_from` reads, in its order.
 COLUMNS = ", ".join(_COLUMNS)
@@ -93,6 +97,10 @@ def task_from(
         cancelling,
         releases,
         _events,
+        worker,
+        cron,
+        timezone,
+        schedule_id,
     ) = row
     return Task(
         id=id_,
@@ -123,6 +131,10 @@ def task_from(
         ),
         cancelling=bool(cancelling),
         releases=releases,
+        worker=worker,
+        cron=cron,
+        timezone=timezone,
+        schedule_id=schedule_id,
         arguments=None if arguments is None else json.loads(arguments),
         result=None if result is None else result_from(result),
         error=None if error is None else json.loads(error),
@@ -154,9 +166,13 @@ def arguments_text(arguments: Mapping[str, Any], limit: int) -> str:
     return text
 
 
-def digest(tool: str, arguments: Mapping[str, Any]) -> bytes:
-    """Return what two requests have in common when they ask for the same work."""
-    text = json.dumps([tool, arguments], sort_keys=True, separators=(",", ":"))
+def digest(tool: str, arguments: Mapping[str, Any], *recurrence: str | None) -> bytes:
+    """Return what two requests have in common when they ask for the same work.
+
+    :param recurrence: the cron fields and the time zone, if there are any.
+    """
+    work = [tool, arguments, *(part for part in recurrence if part is not None)]
+    text = json.dumps(work, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
 
 

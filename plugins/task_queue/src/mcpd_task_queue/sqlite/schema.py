@@ -89,8 +89,46 @@ _VERSION_1 = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
+# Recurring tasks, pauses and workers. The index that counted a principal's tasks by queue and state
+# now also has them in the order in which a worker of that principal takes them.
+_VERSION_2 = (
+    "ALTER TABLE task ADD COLUMN worker TEXT",
+    "ALTER TABLE task ADD COLUMN cron TEXT",
+    "ALTER TABLE task ADD COLUMN timezone TEXT",
+    "ALTER TABLE task ADD COLUMN schedule_id TEXT",
+    "ALTER TABLE task ADD COLUMN latest_id TEXT",
+    "DROP INDEX task_counted",
+    """
+    CREATE INDEX task_counted
+        ON task (principal_kind, principal_id, queue, state, priority DESC, seq)
+    """,
+    """
+    CREATE TABLE pause (
+        principal_kind TEXT NOT NULL,
+        principal_id TEXT NOT NULL,
+        queue TEXT NOT NULL,
+        since REAL NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (principal_kind, principal_id, queue)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE worker (
+        principal_kind TEXT NOT NULL,
+        principal_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        principal_name TEXT NOT NULL,
+        queues TEXT NOT NULL,
+        capabilities TEXT NOT NULL,
+        slots INTEGER NOT NULL,
+        registered_at REAL NOT NULL,
+        PRIMARY KEY (principal_kind, principal_id, name)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 #: One entry per version; a database of version n has had the first n applied.
-MIGRATIONS: tuple[Sequence[str], ...] = (_VERSION_1,)
+MIGRATIONS: tuple[Sequence[str], ...] = (_VERSION_1, _VERSION_2)
 
 #: STRICT tables; RETURNING came a little earlier.
 OLDEST_SQLITE = (3, 37, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mcpd_task_queue.records import Swept, TaskState
 
+from .schedules import fire
 from .transitions import Leases, Row, cut_off, move, select
 from .worker import Transaction
 
@@ -15,16 +16,16 @@ def recover(tx: Transaction, leases: Leases, owner: str) -> Swept:
     """Interrupt what other owners left running; try again at once what waited for the host."""
     tally = _Tally()
     for row in select(tx, "state = 'running' AND owner <> ?", (owner,)):
-        tally.add(cut_off(tx, leases, row, "the process that ran it died", row.attempts).state)
+        tally.add(cut_off(tx, leases, row, "the process that ran it died", row.attempts))
     # A restart is when a missing tool comes back.
     for row in select(tx, "state = 'scheduled' AND releases > 0", ()):
-        move(tx, row, "ready", "readied", "the server was restarted", run_at=None)
-        tally.add("ready")
+        tally.add(move(tx, row, "ready", "readied", "the server was restarted", run_at=None))
     return tally.swept()
 
 
 def sweep(tx: Transaction, leases: Leases, retention: float) -> Swept:
-    """Make due tasks ready, interrupt the ones whose lease ran out, purge the old ones."""
+    """Make due tasks ready and recurring ones into tasks, interrupt the ones whose lease ran out,
+    purge the old ones."""
     tally = _Tally()
     due = select(
         tx,
@@ -32,10 +33,12 @@ def sweep(tx: Transaction, leases: Leases, retention: float) -> Swept:
         (tx.now,),
     )
     for row in due:
-        move(tx, row, "ready", "due", run_at=None)
-        tally.add("ready")
+        if row.cron is not None:
+            tally.add(fire(tx, row))
+        else:
+            tally.add(move(tx, row, "ready", "due", run_at=None))
     for row in _expired(tx, leases):
-        tally.add(cut_off(tx, leases, row, "its lease ran out", row.attempts).state)
+        tally.add(cut_off(tx, leases, row, "its lease ran out", row.attempts))
     old = tx.execute(
         "SELECT seq, id, state FROM task WHERE finished_at IS NOT NULL AND finished_at < ?"
         f" ORDER BY finished_at LIMIT {SWEEP_LIMIT}",
@@ -72,7 +75,7 @@ class _Tally:
 
     def swept(self, *, purged: int = 0, more: bool = False) -> Swept:
         return Swept(
-            readied=self._counts.get("ready", 0),
+            readied=self._counts.get("ready", 0) + self._counts.get("paused", 0),
             parked=self._counts.get("uncertain", 0),
             buried=self._counts.get("dead", 0),
             cancelled=self._counts.get("cancelled", 0),

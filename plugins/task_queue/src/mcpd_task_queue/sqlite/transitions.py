@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from mcpd_task_queue.policy import Interrupted, after_interruption
+from mcpd_task_queue.policy import after_interruption
 from mcpd_task_queue.records import FINAL, Recorded, TaskState
 
 from .rows import shorten
@@ -54,6 +54,13 @@ class Row(NamedTuple):
     max_attempts: int
     releases: int
     events: int
+    priority: int
+    principal_kind: str
+    principal_id: str
+    queue: str
+    cron: str | None
+    timezone: str | None
+    run_at: float | None
 
 
 _COLUMNS = ", ".join(Row._fields)
@@ -67,8 +74,13 @@ def select(tx: Transaction, where: str, parameters: Sequence[Any]) -> list[Row]:
 
 def move(
     tx: Transaction, row: Row, state: TaskState, kind: str, detail: str = "", **columns: Any
-) -> None:
-    """Bring a task into a state (perhaps the one it is in), and write the event down."""
+) -> TaskState:
+    """Bring a task into a state (perhaps the one it is in), and write the event down.
+
+    :returns: the state; ``paused`` where it would be ``ready`` if its queue went on.
+    """
+    if state == "ready":
+        state = ready_or_paused(tx, row.principal_kind, row.principal_id, row.queue)
     columns["state"] = state
     columns["updated_at"] = tx.now
     columns["events"] = row.events + 1
@@ -82,6 +94,16 @@ def move(
     tx.execute(f"UPDATE task SET {assignments} WHERE seq = ?", (*columns.values(), row.seq))
     add_event(tx, row.seq, row.events + 1, kind, state, attempts, detail)
     tx.note(row.id, row.state, state, cancelling=bool(columns.get("cancelling")))
+    return state
+
+
+def ready_or_paused(tx: Transaction, kind: str, id_: str, queue: str) -> TaskState:
+    """Return the state of a task that nothing but perhaps a pause keeps from running."""
+    paused = tx.execute(
+        "SELECT 1 FROM pause WHERE principal_kind = ? AND principal_id = ? AND queue = ?",
+        (kind, id_, queue),
+    ).fetchone()
+    return "ready" if paused is None else "paused"
 
 
 def add_event(
@@ -96,11 +118,12 @@ def add_event(
         tx.execute("DELETE FROM event WHERE seq = ? AND n = ?", (seq, n - LATEST_EVENTS))
 
 
-def cut_off(tx: Transaction, leases: Leases, row: Row, cause: str, attempts: int) -> Interrupted:
+def cut_off(tx: Transaction, leases: Leases, row: Row, cause: str, attempts: int) -> TaskState:
     """Do with a task whose attempt was cut off what the policy says.
 
     :param cause: what cut it off, as the first half of a sentence.
     :param attempts: those that count.
+    :returns: the state of the task now.
     """
     leases.end(row.seq)
     fate = after_interruption(
@@ -114,12 +137,13 @@ def cut_off(tx: Transaction, leases: Leases, row: Row, cause: str, attempts: int
     )
     if fate.state == "cancelled":
         cancel_now(tx, row, fate.reason)
-    else:
-        # One that is parked or buried keeps the attempt on its account: it did begin.
-        kept = attempts if fate.state == "ready" else row.attempts
-        reason = shorten(fate.reason)
-        move(tx, row, fate.state, "interrupted", reason, reason=reason, attempts=kept, releases=0)
-    return fate
+        return "cancelled"
+    # One that is parked or buried keeps the attempt on its account: it did begin.
+    kept = attempts if fate.state == "ready" else row.attempts
+    reason = shorten(fate.reason)
+    return move(
+        tx, row, fate.state, "interrupted", reason, reason=reason, attempts=kept, releases=0
+    )
 
 
 def cancel_now(tx: Transaction, row: Row, detail: str) -> Recorded:

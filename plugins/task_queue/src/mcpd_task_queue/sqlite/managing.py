@@ -1,0 +1,150 @@
+"""What people do to tasks and queues, as against workers. Each works inside the transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcpd_core import Principal
+from mcpd_task_queue.records import RETRYABLE, SETTLED, Changed, Pause, QueueChanged
+from mcpd_task_queue.store import Resolution
+
+from .rows import error_text, shorten
+from .schedules import first_time
+from .transitions import Row, cancel_now, move, select
+from .worker import Transaction
+
+_OF = "principal_kind = ? AND principal_id = ?"
+_QUEUE = f"{_OF} AND queue = ?"
+
+
+def _row(tx: Transaction, principal: Principal, task_id: str) -> Row | None:
+    rows = select(tx, f"id = ? AND {_OF}", (task_id, principal.kind, principal.id))
+    return rows[0] if rows else None
+
+
+def retry(
+    tx: Transaction, principal: Principal, task_id: str, max_attempts: int | None
+) -> Changed | None:
+    """Have a task tried anew; a recurring one goes on from its next time."""
+    row = _row(tx, principal, task_id)
+    if row is None or row.state not in RETRYABLE:
+        return None if row is None else Changed(False, row.state)
+    return _again(tx, row, "retried", "a person had it tried anew", max_attempts)
+
+
+def _again(
+    tx: Transaction, row: Row, kind: str, reason: str, max_attempts: int | None = None
+) -> Changed:
+    columns: dict[str, Any] = {
+        "attempts": 0,
+        "releases": 0,
+        "finished_at": None,
+        "run_at": None,
+        "reason": shorten(reason),
+    }
+    if max_attempts is not None and row.delivery != "at_most_once":
+        columns["max_attempts"] = max_attempts
+    if row.cron is not None:
+        columns["run_at"] = first_time(tx, row.cron, row.timezone)
+    tx.execute("UPDATE payload SET error = NULL WHERE seq = ?", (row.seq,))
+    state = move(tx, row, "ready" if row.cron is None else "scheduled", kind, reason, **columns)
+    return Changed(True, state)
+
+
+def resolve(
+    tx: Transaction, principal: Principal, task_id: str, resolution: Resolution, note: str
+) -> Changed | None:
+    """Record what a person found out about an uncertain task."""
+    row = _row(tx, principal, task_id)
+    if row is None or row.state != "uncertain":
+        return None if row is None else Changed(False, row.state)
+    said = f"a person says: {note}" if note else "a person says so"
+    if resolution == "retry":
+        return _again(tx, row, "resolved", said)
+    if resolution == "failed":
+        error = error_text({"code": "resolved", "message": said, "retryable": False})
+        tx.execute("UPDATE payload SET error = ? WHERE seq = ?", (error, row.seq))
+    else:
+        tx.execute("UPDATE payload SET error = NULL WHERE seq = ?", (row.seq,))
+    return Changed(True, move(tx, row, resolution, "resolved", said, reason=shorten(said)))
+
+
+def prioritise(
+    tx: Transaction, principal: Principal, task_id: str, priority: int
+) -> Changed | None:
+    """Give a task another priority; a running one for its further attempts."""
+    row = _row(tx, principal, task_id)
+    if row is None or row.state in SETTLED:
+        return None if row is None else Changed(False, row.state, row.priority)
+    if row.priority != priority:
+        detail = f"from {row.priority} to {priority}"
+        move(tx, row, row.state, "prioritised", detail, priority=priority)
+    return Changed(True, row.state, row.priority)
+
+
+def pause(tx: Transaction, principal: Principal, queue: str, reason: str) -> QueueChanged:
+    """Start nothing more of a queue; the reason of a pause that goes on is replaced."""
+    who = (principal.kind, principal.id, queue)
+    before = paused(tx, principal, queue)
+    since = tx.now if before is None else before.since
+    tx.execute("INSERT OR REPLACE INTO pause VALUES (?, ?, ?, ?, ?)", (*who, since, reason))
+    moved = tx.execute(
+        f"UPDATE task SET state = 'paused', updated_at = ? WHERE {_QUEUE} AND state = 'ready'"
+        " RETURNING id",
+        (tx.now, *who),
+    ).fetchall()
+    for (task_id,) in moved:
+        tx.note(task_id, "ready", "paused")
+    return _changed(tx, principal, queue, before is None, len(moved))
+
+
+def resume(tx: Transaction, principal: Principal, queue: str) -> QueueChanged:
+    """End the pause of a queue."""
+    who = (principal.kind, principal.id, queue)
+    before = paused(tx, principal, queue)
+    tx.execute(f"DELETE FROM pause WHERE {_QUEUE}", who)
+    moved = tx.execute(
+        f"UPDATE task SET state = 'ready', updated_at = ? WHERE {_QUEUE} AND state = 'paused'"
+        " RETURNING id",
+        (tx.now, *who),
+    ).fetchall()
+    for (task_id,) in moved:
+        tx.note(task_id, "paused", "ready")
+    return _changed(tx, principal, queue, before is not None, len(moved))
+
+
+def clear(tx: Transaction, principal: Principal, queue: str, recurring: bool) -> QueueChanged:
+    """Cancel what waits in a queue."""
+    rows = select(
+        tx,
+        f"{_QUEUE} AND state IN ('scheduled', 'ready', 'paused')"
+        + ("" if recurring else " AND cron IS NULL"),
+        (principal.kind, principal.id, queue),
+    )
+    for row in rows:
+        cancel_now(tx, row, "the queue was cleared")
+    return _changed(tx, principal, queue, bool(rows), len(rows))
+
+
+def paused(tx: Transaction, principal: Principal, queue: str) -> Pause | None:
+    """Return the pause of a queue, if it is paused."""
+    found = tx.execute(
+        f"SELECT queue, since, reason FROM pause WHERE {_QUEUE}",
+        (principal.kind, principal.id, queue),
+    ).fetchone()
+    return None if found is None else Pause(*found)
+
+
+def _changed(
+    tx: Transaction, principal: Principal, queue: str, changed: bool, tasks: int
+) -> QueueChanged:
+    counts = dict(
+        tx.execute(
+            f"SELECT state, count(*) FROM task INDEXED BY task_counted WHERE {_QUEUE}"
+            " AND state IN ('scheduled', 'ready', 'paused', 'running') GROUP BY state",
+            (principal.kind, principal.id, queue),
+        ).fetchall()
+    )
+    running = counts.pop("running", 0)
+    pause = paused(tx, principal, queue)
+    return QueueChanged(changed, tasks, sum(counts.values()), running, pause)

@@ -1,0 +1,46 @@
+"""The promises of a task store, as tests to inherit, for whoever writes another engine.
+
+An engine of your own is tested by a subclass that says how to open a store on the test's clock::
+
+    class TestMyEngine(TaskStoreConformance):
+        @pytest.fixture
+        def open_store(self, tmp_path: Path, clock: Clock) -> Iterator[OpenStore]:
+            opened = []
+
+            def open_(**options: Any) -> TaskStore:
+                store = MyTaskStore(
+                    tmp_path, clock=lambda: clock.wall, monotonic=lambda: clock.steady, **options
+                )
+                opened.append(store)
+                return store
+
+            yield open_
+            for store in opened:
+                store.close().result(10)
+
+It needs pytest, as ``mcpd-core[testing]`` brings it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"mcpd_task_queue.testing.{suite}"
+        for suite in ("looking", "managing", "outcomes", "recurring", "submitting")
+    )
+)
+
+from .looking import Looking  # noqa: E402 - after the line that has its assertions explained
+from .managing import Managing  # noqa: E402
+from .outcomes import Outcomes  # noqa: E402
+from .recurring import Recurring  # noqa: E402
+from .submitting import Submitting  # noqa: E402
+from .suite import Clock, New, OpenStore  # noqa: E402
+
+__all__ = ["Clock", "New", "OpenStore", "TaskStoreConformance"]
+
+
+class TaskStoreConformance(Submitting, Outcomes, Looking, Managing, Recurring):
+    """What every engine promises; a subclass defines the fixture ``open_store``."""

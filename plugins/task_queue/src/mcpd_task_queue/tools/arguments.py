@@ -1,0 +1,81 @@
+"""The arguments that several tools share, and the way to the service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from pydantic import Field
+
+from mcpd_core import Context
+from mcpd_task_queue.records import Delivery
+from mcpd_task_queue.service import TaskQueue
+
+#: Longest `wait` of `get_task_result`, and the longest timeout of one attempt, in seconds.
+LONGEST_WAIT = 600
+LONGEST_TIMEOUT = 7 * 86_400
+#: What is waited for up to the very deadline of the call would be lost with it.
+MARGIN = 1.0
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,64}$")]
+TaskId = Annotated[
+    str, Field(min_length=1, max_length=64, description="As submit_task answered it.")
+]
+Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,64}$", description="Name of the queue.")]
+
+ToolName = Annotated[str, Field(max_length=64, description="Name of the tool to call.")]
+Arguments = Annotated[
+    dict[str, Any] | None,
+    Field(description="Arguments of that tool; checked now, against its schema."),
+]
+TaskQueueName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_.:/-]{1,64}$",
+        description="A name to group tasks by, for lists, statistics, pauses and workers.",
+    ),
+]
+Priority = Annotated[
+    int, Field(ge=-1000, le=1000, description="Higher runs first; equal ones in order of submit.")
+]
+Delay = Annotated[float, Field(ge=0, le=366 * 86_400, description="Seconds before it may start.")]
+Timeout = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=LONGEST_TIMEOUT,
+        description="Seconds that one attempt may take; by default what the tool allows.",
+    ),
+]
+MaxAttempts = Annotated[
+    int, Field(ge=1, le=100, description="How often it may be started, if attempts fail.")
+]
+DeliveryChoice = Annotated[
+    Delivery,
+    Field(
+        description="'at_least_once' may start it again after a crash (only if the tool is "
+        "idempotent or read-only; else the task becomes 'uncertain'). 'at_most_once' starts it "
+        "a single time, whatever happens."
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Submitting again with the key of an existing task, and the same tool and "
+        "arguments, makes no new task and answers the existing one.",
+    ),
+]
+Tags = Annotated[list[Name] | None, Field(max_length=16, description="Words to list tasks by.")]
+
+
+async def service(ctx: Context) -> TaskQueue:
+    """Return the service; these tools run where it does."""
+    return cast(TaskQueue, await ctx.service("task_queue"))
+
+
+def within(ctx: Context, wait: float) -> float:
+    """Return how long a call may wait so that it still answers before its deadline."""
+    remaining = ctx.remaining()
+    return wait if remaining is None else min(wait, max(0.0, remaining - MARGIN))

@@ -1,0 +1,126 @@
+"""Tools that look at tasks, and change nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mcpd_core import Context, tool
+from mcpd_task_queue import answers
+from mcpd_task_queue.models import Stats, TaskPage, TaskResult, TaskStatus
+from mcpd_task_queue.records import Filter, TaskState
+
+from .arguments import LONGEST_WAIT, Name, TaskId, service, within
+
+#: What "of late" means in the statistics, in seconds.
+LATELY = 3_600.0
+
+
+@tool(
+    title="Get the status of a task",
+    category="task_queue",
+    read_only=True,
+    destructive=False,
+    idempotent=True,
+    open_world=False,
+)
+async def get_task_status(task_id: TaskId, ctx: Context) -> TaskStatus:
+    """Tell how a task is: its state and why, its place in the queue, attempts, progress, events.
+
+    States: 'scheduled' waits for a time, 'ready' for a free worker, 'paused' for its queue to be
+    resumed, 'running'; 'succeeded'; 'failed' (trying again is of no use), 'dead' (all attempts
+    failed), 'cancelled'; 'uncertain' (interrupted, and repeating it might do the work twice: a
+    person has to look, then resolve_task).
+    """
+    queue = await service(ctx)
+    snapshot = await queue.status(ctx.principal, task_id)
+    return answers.status(snapshot, queue.progress(task_id), queue.workers)
+
+
+@tool(
+    title="Get the result of a task",
+    category="task_queue",
+    timeout=LONGEST_WAIT + 10,
+    read_only=True,
+    destructive=False,
+    idempotent=True,
+    open_world=False,
+)
+async def get_task_result(
+    task_id: TaskId,
+    ctx: Context,
+    wait: Annotated[
+        float,
+        Field(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the task to end."),
+    ] = 0.0,
+) -> TaskResult:
+    """Fetch what a task's tool answered, waiting for it if asked to.
+
+    When the task has not ended after the wait, 'ready' is false and the state says how far it is.
+    A failed task is no error of this tool: 'error' has the failure. Results are kept for a while
+    (a week, unless the server's owner chose otherwise) and can be fetched as often as needed.
+    """
+    queue = await service(ctx)
+    wait = within(ctx, wait)
+    if wait > 0:
+        async with ctx.waiting():
+            snapshot = await queue.result(ctx.principal, task_id, wait=wait)
+    else:
+        snapshot = await queue.result(ctx.principal, task_id)
+    return answers.result(snapshot, queue.workers)
+
+
+@tool(
+    title="List tasks",
+    category="task_queue",
+    read_only=True,
+    destructive=False,
+    idempotent=True,
+    open_world=False,
+)
+async def list_tasks(
+    ctx: Context,
+    state: Annotated[TaskState | None, Field(description="Only tasks in this state.")] = None,
+    queue: Annotated[Name | None, Field(description="Only tasks of this queue.")] = None,
+    tool: Annotated[
+        str | None, Field(max_length=64, description="Only tasks that call this tool.")
+    ] = None,
+    tag: Annotated[Name | None, Field(description="Only tasks with this tag.")] = None,
+    recurring: Annotated[
+        bool | None,
+        Field(description="True: only recurring ones, that is, schedules. False: none of them."),
+    ] = None,
+    schedule_id: Annotated[
+        str | None, Field(max_length=64, description="Only tasks made by this recurring one.")
+    ] = None,
+    cursor: Annotated[
+        str | None, Field(description="`next_cursor` of the previous answer, to go on from there.")
+    ] = None,
+    limit: Annotated[int, Field(ge=1, le=200, description="How many at most.")] = 50,
+) -> TaskPage:
+    """List your tasks and schedules, newest first. All filters given must fit."""
+    wanted = Filter(state, queue, tool, tag, recurring=recurring, schedule_id=schedule_id)
+    page = await (await service(ctx)).find(ctx.principal, wanted, cursor=cursor, limit=limit)
+    return {"tasks": [answers.summary(task) for task in page.tasks], "next_cursor": page.cursor}
+
+
+@tool(
+    title="Get queue statistics",
+    category="task_queue",
+    read_only=True,
+    destructive=False,
+    idempotent=True,
+    open_world=False,
+)
+async def get_queue_stats(ctx: Context) -> Stats:
+    """Tell how many of your tasks are in which state, per queue, and how busy the workers are."""
+    queue = await service(ctx)
+    queues = await queue.stats(ctx.principal)
+    return answers.stats(
+        queues,
+        queue.load(),
+        queue.condition(answers.together(queues)),
+        await queue.pauses(ctx.principal),
+        await queue.activity(ctx.principal, LATELY),
+    )
