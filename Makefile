@@ -48,7 +48,7 @@ format: $(stamp) ## Format the code and mend what ruff can mend.
 lint: $(stamp) ## Formatting, lint, types, import layers, plugin manifests.
 	$(bin)/ruff format --check
 	$(bin)/ruff check
-	$(bin)/mypy $(sources) $(wildcard $(addsuffix /tests,$(dists))) tests tools benchmarks
+	$(bin)/mypy $(sources) $(wildcard $(addsuffix /tests,$(dists))) tests tools benchmarks noxfile.py
 	$(bin)/lint-imports
 	@set -e; for plugin in $(plugins); do \
 	  echo "$(bin)/mcpd plugins manifest $$plugin --check"; \
@@ -58,6 +58,10 @@ lint: $(stamp) ## Formatting, lint, types, import layers, plugin manifests.
 .PHONY: manifests
 manifests: $(stamp) ## Write the plugins' manifests anew from their code.
 	@set -e; for plugin in $(plugins); do $(bin)/mcpd plugins manifest "$$plugin"; done
+
+.PHONY: references
+references: $(stamp) ## Write the reference pages of commands, hooks and settings anew from the code.
+	$(bin)/python tools/references.py
 
 .PHONY: docs
 docs: $(stamp) ## Build the documentation; a warning is an error.

@@ -62,6 +62,20 @@ def test_serving_measures_every_server_in_the_same_run(era: str, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_http_is_measured_in_both_eras(tmp_path: Path) -> None:
+    servers = ["sdk", "sdk-best", "mcpd", "mcpd-sse"]
+    options = ["--quick", "--tools", "40", "--concurrency", "4", "--only", ",".join(servers)]
+    printed, written = run("serving_http.py", *options, json_to=tmp_path / "http.json")
+    assert [run["era"] for run in written["runs"]] == ["handshake", "modern"]
+    for measured in written["runs"]:
+        assert list(measured["contestants"]) == servers
+        for key, found in measured["contestants"].items():
+            assert set(found) == {"list", "p50", "p99", "rate_4"}, key
+            assert all(len(values) == 1 and values[0] > 0 for values in found.values()), key
+    assert "| call p50 over that of the SDK's default app" in printed
+
+
+@pytest.mark.slow
 def test_discovery_finds_the_planted_tools_and_times_the_search(tmp_path: Path) -> None:
     printed, written = run(
         "discovery.py", "--distributions", "20,200", "--rounds", "1", json_to=tmp_path / "d.json"

@@ -27,6 +27,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("MCPD_")}
     return env | {
         "MCPD_DATA_DIR": str(tmp_path / "data"),
+        "MCPD_HTTP__PORT": "0",
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }
 
@@ -166,7 +167,8 @@ def test_a_directory_has_one_owner(daemon: subprocess.Popen[str], run: Run) -> N
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (("--transport", "http"), "HTTP is not in this version"),
+        (("--transport", "http", "--transport", "stdio"), "use --transport stdio alone"),
+        (("--port", "65536"), "65536"),
         (("--standalone", "--transport", "socket"), "--standalone serves stdio and nothing else"),
         (("--plugins", "no-such-plugin"), "'no-such-plugin'"),
         (("--log-level", "loud"), "'loud' is not one of"),
@@ -180,11 +182,12 @@ def test_serve_refuses_what_makes_no_sense(run: Run, args: tuple[str, ...], comp
     assert "Traceback" not in done.stderr
 
 
-def test_http_in_the_settings_is_refused_as_well(run: Run, env: dict[str, str]) -> None:
-    env["MCPD_SERVE__TRANSPORTS"] = "http,socket"
-    done = run("serve")
-    assert done.returncode == 2
-    assert "HTTP is not in this version" in done.stderr
+def test_http_can_be_left_out(start: Start) -> None:
+    process = start("serve", *HELLO, "--transport", "socket")
+    read_until(process, "listening on unix:")
+    status, _, err = interrupted(process)
+    assert status == 0
+    assert "http" not in err
 
 
 # --- stdio ----------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 In a page, a fence with ``title="path"`` is a file to write; a ``console`` fence holds commands
 behind ``$ `` with the output that a person sees, where ``...`` stands for anything and white space
 does not count; a line ``[exit status 2]`` is the status of the command above it.
-``<!-- starts: COMMAND -->`` starts a command and waits until it listens.
+``<!-- starts: COMMAND -->`` starts a command and waits until it listens. The port 8765 stands for
+one that is free.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pty
 import re
 import signal
 import site
+import socket
 import struct
 import subprocess
 import sys
@@ -25,7 +27,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "docs/tutorial/first-steps.md", "docs/tutorial/first-plugin.md"]
+PAGES = [
+    "README.md",
+    "docs/tutorial/first-steps.md",
+    "docs/tutorial/first-plugin.md",
+    "docs/how-to/configure.md",
+    "docs/how-to/publish-a-plugin.md",
+    "docs/how-to/run-tools-in-processes.md",
+    "docs/how-to/serve-over-http.md",
+    "docs/how-to/switch-plugins.md",
+    "docs/how-to/test-a-plugin.md",
+]
 
 PART = re.compile(
     r'^```\w+ title="(?P<title>[^"]+)"\n(?P<content>.*?)^```$'
@@ -37,14 +49,24 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 MARK = "@@status:"
 
 
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
 class Reader:
     """A person with a terminal, a folder and an environment, who follows a page."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Somebody may be using the usual one.
+        self.port = free_port()
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("MCPD_", "PYTHON"))},
             "MCPD_DATA_DIR": str(folder / "data"),
+            "MCPD_HTTP__PORT": str(self.port),
             "PATH": f"{folder / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "TERM": "xterm",
             "NO_COLOR": "1",
@@ -66,7 +88,7 @@ class Reader:
 
     def run(self, block: str) -> Iterator[tuple[str, str, str]]:
         """Yield each command of a block with the output that is wanted and the output it gave."""
-        commands = re.findall(r"^\$ (.+(?:\\\n.+)*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+        commands = re.findall(r"^\$ (.+(?:(?<=\\)\n.+)*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
         assert commands, f"a console block without commands: {block!r}"
         lines = [f"{command}\nstatus=$?; echo; echo {MARK}$status" for command, _ in commands]
         output = self._on_terminal("\n".join(lines))
@@ -143,7 +165,8 @@ def test_what_a_page_shows_is_what_happens(page: str, reader: Reader) -> None:
     checker = doctest.OutputChecker()
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     shown = 0
-    for part in PART.finditer((ROOT / page).read_text()):
+    text = (ROOT / page).read_text().replace("8765", str(reader.port))
+    for part in PART.finditer(text):
         if part["title"]:
             path = reader.folder / part["title"]
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -86,6 +86,7 @@ def env(tmp_path: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path),
         "MCPD_EXECUTOR__MAX_RESULT_BYTES": limit,
         "MCPD_DATA_DIR": str(tmp_path / "data"),
+        "MCPD_HTTP__PORT": "0",
     }
 
 

@@ -92,6 +92,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("MCPD_")}
     return env | {
         "MCPD_DATA_DIR": str(tmp_path / "data"),
+        "MCPD_HTTP__PORT": "0",
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client, MCPError, StdioServerParameters
+from mcp_types import (
+    PromptReference,
+    ResourceTemplateReference,
+    TextContent,
+    TextResourceContents,
+)
 
 from mcpd_hello_plugin import tools
 
@@ -40,6 +49,20 @@ def answer(tool: str, *pairs: str) -> Any:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(params=["legacy", "auto"], ids=["handshake", "2026-07-28"])
+async def client(
+    request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str
+) -> AsyncIterator[Client]:
+    """An MCP client of either era, connected to a server of its own."""
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "mcpd_core", "serve", "--standalone", "--plugins", "hello"],
+        env={**os.environ, "MCPD_DATA_DIR": str(tmp_path)},
+    )
+    async with Client(server, mode=request.param) as connected:
+        yield connected
 
 
 @pytest.mark.anyio
@@ -91,6 +114,48 @@ def test_what_the_called_tool_refuses_is_reported_by_the_caller() -> None:
     assert done.returncode == 1
     message = json.loads(done.stdout)["error"]["message"]
     assert message.startswith("Not everybody could be greeted. '': The arguments do not fit")
+
+
+@pytest.mark.anyio
+async def test_the_resources_are_read(client: Client) -> None:
+    listed = (await client.list_resources()).resources
+    assert [resource.uri for resource in listed] == ["hello://languages"]
+    (template,) = (await client.list_resource_templates()).resource_templates
+    assert template.uri_template == "hello://greetings/{language}"
+    for uri, mime_type, text in (
+        ("hello://languages", "application/json", '["de","en","eo","es","fr"]'),
+        ("hello://greetings/fr", "text/plain", "Bonjour"),
+    ):
+        (content,) = (await client.read_resource(uri)).contents
+        assert isinstance(content, TextResourceContents)
+        assert (content.mime_type, content.text) == (mime_type, text)
+    try:
+        await client.read_resource("hello://greetings/xx")
+    except MCPError as error:
+        assert error.message == "There is no greeting in 'xx'."
+    else:
+        raise AssertionError("it was found")
+
+
+@pytest.mark.anyio
+async def test_languages_are_completed(client: Client) -> None:
+    for ref in (
+        ResourceTemplateReference(uri="hello://greetings/{language}"),
+        PromptReference(name="hello_letter"),
+    ):
+        found = await client.complete(ref, {"name": "language", "value": "e"})
+        assert found.completion.values == ["en", "eo", "es"]
+
+
+@pytest.mark.anyio
+async def test_the_prompt_is_written(client: Client) -> None:
+    (prompt,) = (await client.list_prompts()).prompts
+    assert [argument.name for argument in prompt.arguments or []] == ["name", "language"]
+    written = await client.get_prompt("hello_letter", {"name": "Ada", "language": "eo"})
+    assert [(message.role, message.content) for message in written.messages] == [
+        ("user", TextContent(text="Write a short letter to Ada. Its language is 'eo'.")),
+        ("assistant", TextContent(text="Saluton, Ada,")),
+    ]
 
 
 def test_the_manifest_fits_the_code() -> None:
