@@ -284,8 +284,12 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     if LINUX:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z"
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            # It was reaped between the two questions.
+            return False
+        return status.rpartition(")")[2].split()[0] != "Z"
     return True
 
 
