@@ -20,7 +20,6 @@ from ..executor import Admission, Limits
 from ..hooks import Hooks
 from ..hookspecs import Outcome
 from ..importer import Importer
-from ..runtimes import ProcessRuntime
 from ..services import Health
 from ..spec import Call, CallResult, Offer, Principal, Progress, ToolSpec
 from .answering import answered
@@ -86,18 +85,7 @@ class Host(ContentCalls):
     # --- life ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Host:
-        limits = self.settings.executor
-        self.lanes = Lanes(
-            self.importer,
-            threads=limits.concurrency + limits.workers,
-            patience=limits.cancel_grace,
-            processes=ProcessRuntime(
-                self.settings.processes,
-                patience=limits.cancel_grace,
-                import_timeout=limits.import_timeout,
-                max_result_bytes=limits.max_result_bytes,
-            ),
-        )
+        self.lanes = Lanes(self.importer, self.settings)
         self._flights = Flights()
         self._usage = Usage()
         self._switches = Switches(self, self._hooks, self._services, self._usage)

@@ -7,15 +7,14 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ToolUnavailable
 from ..importer import Importer
 from ..runtimes import (
     AsyncioRuntime,
     Outcome,
-    ProcessRuntime,
     Runtime,
     ThreadRuntime,
     TrioRuntime,
@@ -25,28 +24,44 @@ from .binding import Bound
 from .content_binding import BoundContent
 from .scope import Library, Scope
 
+if TYPE_CHECKING:
+    from ..runtimes.processes import ProcessRuntime
+    from ..settings import Settings
+
 T = TypeVar("T")
 
 
 class Lanes:
-    """Owns the runtimes and runs functions in them. Made on the host's loop.
+    """Owns the runtimes and runs functions in them. Made on the host's loop."""
 
-    :param threads: the greatest number of worker threads.
-    :param patience: seconds to wait for a cancelled function in a thread.
-    :param processes: the pool of worker processes.
-    """
-
-    def __init__(
-        self, importer: Importer, *, threads: int, patience: float, processes: ProcessRuntime
-    ) -> None:
+    def __init__(self, importer: Importer, settings: Settings) -> None:
+        limits = settings.executor
         self._importer = importer
+        self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._asyncio = AsyncioRuntime()
-        self._threads = ThreadRuntime(threads, patience)
-        self.processes = processes
+        self._threads = ThreadRuntime(limits.concurrency + limits.workers, limits.cancel_grace)
         self.trio = TrioRuntime()
         self._starting: asyncio.Task[None] | None = None
+
+    @cached_property
+    def processes(self) -> ProcessRuntime:
+        """The pool of worker processes: imported and made for the first tool that needs one."""
+        from ..runtimes.processes import ProcessRuntime
+
+        limits = self._settings.executor
+        return ProcessRuntime(
+            self._settings.processes,
+            patience=limits.cancel_grace,
+            import_timeout=limits.import_timeout,
+            max_result_bytes=limits.max_result_bytes,
+        )
+
+    def dismiss(self, plugin: str) -> None:
+        """Let the worker processes of a plugin go, if there are any."""
+        if "processes" in self.__dict__:
+            self.processes.dismiss(plugin)
 
     async def runtime(self, name: str, *, deadline: float | None = None) -> Runtime:
         """Return a runtime, started if need be; awaited on the host's loop.
@@ -136,7 +151,8 @@ class Lanes:
         """Close the runtimes."""
         await self.trio.aclose()
         await self._threads.aclose()
-        await self.processes.aclose()
+        if "processes" in self.__dict__:
+            await self.processes.aclose()
 
 
 async def before(deadline: float | None, work: asyncio.Future[T], problem: str) -> T:

@@ -116,7 +116,7 @@ class Switches:
             leaving.begun = True
             await self._services.withdraw(plugin)
             self._hooks.unregister(plugin)
-            self._host.lanes.processes.dismiss(plugin)
+            self._host.lanes.dismiss(plugin)
             self._host.plugin_settings.pop(plugin, None)
         except Exception:  # noqa: BLE001 - the boundary: nobody awaits this
             _log.exception("The plugin %s could not be put away.", plugin)

@@ -10,23 +10,22 @@ caller and callee:
 - ``trio.Cancelled`` never reaches asyncio code, nor ``asyncio.CancelledError`` trio code;
 - context variables go in and do not come out;
 - what the other side raises arrives with its traceback, and nothing is ever run a second time.
+
+`processes` is not imported here, because most servers never need it.
 """
 
 from __future__ import annotations
 
 from .asyncio_loop import AsyncioRuntime, capture
 from .base import Expired, Gate, Outcome, Runtime
-from .processes import Errand, ProcessRuntime
 from .threads import ThreadRuntime
 from .trio_guest import TrioRuntime
 
 __all__ = [
     "AsyncioRuntime",
-    "Errand",
     "Expired",
     "Gate",
     "Outcome",
-    "ProcessRuntime",
     "Runtime",
     "ThreadRuntime",
     "TrioRuntime",
