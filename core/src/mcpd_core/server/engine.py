@@ -16,13 +16,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import anyio
 import pydantic_core
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
 from mcp.server.runner import ServerRunner, aclose_shielded
 from mcp.shared.dispatcher import CallOptions, coerce_request_id
-from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import (
     InboundLadderRejection,
     InboundModernRoute,
@@ -50,6 +49,7 @@ from mcp_types import (
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from .dispatch import OneWay, plain_request
 from .session import Session
 from .streams import LineChannel
 from .wire import encode_error, encode_notification, encode_result
@@ -71,8 +71,6 @@ _WRITTEN_FOR: dict[Any, tuple[str, ...]] = {
     classify_inbound_request: ("body", "headers", "supported_modern_versions"),
     aclose_shielded: ("connection",),
 }
-# Neither era's connection lets the server ask its client anything: no tool of ours does.
-_TRANSPORT = TransportContext(kind="line", can_send_request=False)
 _CLOSED = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
 #: Notifications kept from before the first request, which decides the era they are handled in.
 _MAX_EARLY = 8
@@ -88,65 +86,29 @@ def unsupported() -> str:
     return ""
 
 
-class _Request:
-    """One message in hand: the SDK's `DispatchContext` over a channel."""
+class _Request(OneWay):
+    """One message in hand, over a channel."""
 
-    __slots__ = (
-        "_cancel_requested",
-        "_channel",
-        "_token",
-        "answered",
-        "closed",
-        "counted",
-        "given_up",
-        "request_id",
-    )
+    __slots__ = ("_channel", "answered", "counted", "given_up")
+
+    # Neither era's connection lets the server ask its client anything.
+    transport = TransportContext(kind="line", can_send_request=False)
 
     def __init__(
         self, channel: LineChannel, request_id: RequestId | None, token: str | int | None
     ) -> None:
+        super().__init__(request_id, token)
         self._channel = channel
-        self._token = token
-        self._cancel_requested: anyio.Event | None = None
-        self.request_id = request_id
         #: Whether an answer has been written.
         self.answered = False
-        #: Whether the handler has returned: nothing more is said about the request then.
-        self.closed = False
         #: Whether the client has cancelled it: it must not be answered then.
         self.given_up = False
         #: Whether the connection waits for its answer before it ends.
         self.counted = False
 
-    @property
-    def transport(self) -> TransportContext:
-        return _TRANSPORT
-
-    @property
-    def can_send_request(self) -> bool:
-        return False
-
-    @property
-    def message_metadata(self) -> None:
-        return None
-
-    @property
-    def cancel_requested(self) -> anyio.Event:
-        if self._cancel_requested is None:
-            self._cancel_requested = anyio.Event()
-            if self.given_up:
-                self._cancel_requested.set()
-        return self._cancel_requested
-
     def give_up(self) -> None:
         self.given_up = True
-        if self._cancel_requested is not None:
-            self._cancel_requested.set()
-
-    async def send_raw_request(
-        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
-    ) -> dict[str, Any]:
-        raise NoBackChannelError(method)
+        self.cancel_requested.set()
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -155,18 +117,6 @@ class _Request:
             return
         self._channel.write(encode_notification(method, None if params is None else dict(params)))
         await self._channel.drain()
-
-    async def progress(
-        self, progress: float, total: float | None = None, message: str | None = None
-    ) -> None:
-        if self._token is None:
-            return
-        params: dict[str, Any] = {"progressToken": self._token, "progress": progress}
-        if total is not None:
-            params["total"] = total
-        if message is not None:
-            params["message"] = message
-        await self.notify("notifications/progress", params)
 
 
 class Engine:
@@ -342,25 +292,11 @@ class Engine:
 
 
 def parse(line: bytes) -> Any:
-    """Read one line: a message of the SDK, or ``None`` when it is none.
-
-    The common shape of a request is recognised without a model's validation, which costs several
-    times as much as parsing; whatever else arrives is judged by the SDK.
-    """
+    """Read one line: a message of the SDK, or ``None`` when it is none."""
     try:
         raw = pydantic_core.from_json(line, allow_inf_nan=False)
-    except ValueError:
-        return None
-    if (
-        type(raw) is dict
-        and len(raw) == 4
-        and raw.get("jsonrpc") == "2.0"
-        and type(raw.get("id")) in (int, str)
-        and type(raw.get("method")) is str
-        and type(raw.get("params")) is dict
-    ):
-        return JSONRPCRequest.model_construct(**raw)
-    try:
+        if type(raw) is dict and (request := plain_request(raw)) is not None:
+            return request
         return jsonrpc_message_adapter.validate_python(raw, by_name=False)
     except ValueError:
         return None

@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-import anyio
 import pydantic_core
 from mcp.shared.dispatcher import CallOptions
-from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.transport_context import TransportContext
 from mcp_types import (
     INTERNAL_ERROR,
@@ -20,6 +18,7 @@ from mcp_types import (
     RequestId,
 )
 
+from ..dispatch import OneWay, plain_request
 from ..wire import encode_error, encode_notification
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -38,9 +37,6 @@ _ONCE = (b"host", b"origin", b"mcp-protocol-version", b"mcp-session-id")
 _PING = b": ping\r\n\r\n"
 #: Messages that may wait for a client that does not read its stream.
 _MAX_WAITING = 64
-
-# The server never asks its client anything: no tool of ours does.
-_TRANSPORT = TransportContext(kind="streamable-http", can_send_request=False)
 
 
 class BadBody(Exception):
@@ -68,19 +64,11 @@ def decode(body: bytes) -> dict[str, Any]:
 def as_request(raw: dict[str, Any]) -> JSONRPCRequest:
     """Take a body for a request.
 
-    The common shape is recognised without a model's validation, which costs several times as much
-    as parsing; the SDK judges whatever else there is.
-
     :raises BadBody: when it is none.
     """
-    if (
-        raw.get("jsonrpc") == "2.0"
-        and type(raw.get("id")) in (int, str)
-        and type(raw.get("method")) is str
-        and type(raw.get("params")) is dict
-        and len(raw) == 4
-    ):
-        return JSONRPCRequest.model_construct(**raw)
+    request = plain_request(raw)
+    if request is not None:
+        return request
     try:
         return JSONRPCRequest.model_validate(raw, by_name=False)
     except ValueError:
@@ -112,8 +100,8 @@ def repeated(lines: Headers) -> bytes | None:
     return next((name for name in _ONCE if names.count(name) > 1), None)
 
 
-class Exchange:
-    """The SDK's ``DispatchContext`` over a response that has not been sent yet.
+class Exchange(OneWay):
+    """One request in hand, over a response that has not been sent yet.
 
     A stream is begun by the first thing there is to say before the answer, or after some seconds
     of silence: an answer that comes first and alone is JSON with a status of its own in any case.
@@ -126,15 +114,13 @@ class Exchange:
 
     __slots__ = (
         "_begun",
-        "_cancel_requested",
         "_headers",
         "_pinging",
         "_send",
         "_stream",
-        "_token",
-        "closed",
-        "request_id",
     )
+
+    transport = TransportContext(kind="streamable-http", can_send_request=False)
 
     def __init__(
         self,
@@ -145,43 +131,16 @@ class Exchange:
         stream: bool = False,
         headers: Headers | None = None,
     ) -> None:
+        super().__init__(request_id, token)
         self._send = send
-        self._token = token
         self._stream = stream
         self._headers = headers or []
         self._begun = False
-        self._cancel_requested: anyio.Event | None = None
         self._pinging: asyncio.Task[None] | None = None
         if stream:
             self._pinging = asyncio.get_running_loop().create_task(self._ping())
-        self.request_id = request_id
-        #: Whether nothing more may be said.
-        self.closed = False
 
     # --- the SDK's side ---------------------------------------------------------------------------
-
-    @property
-    def transport(self) -> TransportContext:
-        return _TRANSPORT
-
-    @property
-    def can_send_request(self) -> bool:
-        return False
-
-    @property
-    def message_metadata(self) -> None:
-        return None
-
-    @property
-    def cancel_requested(self) -> anyio.Event:
-        if self._cancel_requested is None:
-            self._cancel_requested = anyio.Event()
-        return self._cancel_requested
-
-    async def send_raw_request(
-        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
-    ) -> dict[str, Any]:
-        raise NoBackChannelError(method)
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -189,18 +148,6 @@ class Exchange:
         if self._stream and not self.closed:
             message = encode_notification(method, None if params is None else dict(params))
             await self._say(event(message))
-
-    async def progress(
-        self, progress: float, total: float | None = None, message: str | None = None
-    ) -> None:
-        if self._token is None:
-            return
-        params: dict[str, Any] = {"progressToken": self._token, "progress": progress}
-        if total is not None:
-            params["total"] = total
-        if message is not None:
-            params["message"] = message
-        await self.notify("notifications/progress", params)
 
     # --- the server's side ------------------------------------------------------------------------
 
