@@ -8,118 +8,17 @@ model of its own. Nothing but the standard library is imported here, so that lis
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
-from . import paths
+from . import paths, readers
 from .errors import SettingsError
-from .spec import LEAST_MEMORY_MB
-
-Reader = Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
-class Described:
-    """A reader of one value that can say, as JSON Schema, what it takes from a file."""
-
-    read: Reader
-    schema: Mapping[str, Any]
-
-    def __call__(self, value: Any) -> Any:
-        return self.read(value)
-
-
-#: What the types of settings are called in JSON Schema.
-_JSON_TYPES = {"bool": "boolean", "int": "integer", "float": "number", "str": "string"}
-
-
-# --- reading one value: typed when it comes from TOML, text when from the environment -------------
-
-
-def _number(kind: type[int] | type[float], minimum: float) -> Reader:
-    wanted = ("a whole number" if kind is int else "a number") + f" of at least {minimum:g}"
-
-    def read(value: Any) -> Any:
-        if isinstance(value, str):
-            try:
-                value = kind(value)
-            except ValueError:
-                raise ValueError(wanted) from None
-        if isinstance(value, bool) or not isinstance(value, (int, kind)):
-            raise ValueError(wanted)
-        # Written so that NaN is refused as well; infinity is no time to wait for.
-        if not minimum <= value < float("inf"):
-            raise ValueError(wanted)
-        return kind(value)
-
-    return Described(read, {"type": _JSON_TYPES[kind.__name__], "minimum": minimum})
-
-
-def _choice(*choices: str) -> Reader:
-    def read(value: Any) -> str:
-        if isinstance(value, str) and value.lower() in choices:
-            return value.lower()
-        raise ValueError("one of " + ", ".join(choices))
-
-    return Described(read, {"enum": list(choices)})
-
-
-def _switch(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if isinstance(value, str) and value.lower() in known:
-        return known[value.lower()]
-    raise ValueError("true or false")
-
-
-def _port(value: Any) -> int:
-    try:
-        number = int(value) if isinstance(value, str) else value
-    except ValueError:
-        number = None
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 65535:
-        raise ValueError("a port, from 0 (any that is free) to 65535")
-    return number
-
-
-def _memory(value: Any) -> int:
-    number = _number(int, 0)(value)
-    if 0 < number < LEAST_MEMORY_MB:
-        raise ValueError(f"0, or a whole number of at least {LEAST_MEMORY_MB}")
-    return cast(int, number)
-
-
-def _text_of(wanted: str, pattern: str) -> Reader:
-    def read(value: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(pattern, value):
-            return value
-        raise ValueError(wanted)
-
-    return Described(read, {"type": "string"})
-
-
-def _names(*choices: str) -> Reader:
-    wanted = "a list of " + (f"any of {', '.join(choices)}" if choices else "names")
-
-    def read(value: Any) -> tuple[str, ...]:
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",") if part.strip()]
-        if not isinstance(value, Sequence) or not all(isinstance(part, str) for part in value):
-            raise ValueError(wanted)
-        if choices and not set(value) <= set(choices):
-            raise ValueError(wanted)
-        return tuple(value)
-
-    item = {"enum": list(choices)} if choices else {"type": "string"}
-    return Described(read, {"type": "array", "items": item})
-
-
-def _setting(default: Any, read: Reader) -> Any:
+def _setting(default: Any, read: readers.Reader) -> Any:
     return field(default=default, metadata={"read": read})
 
 
@@ -142,10 +41,10 @@ class ServeSettings:
     :ivar log_format: ``text`` for people, ``json`` for one object per line.
     """
 
-    plugins: tuple[str, ...] | None = _setting(None, _names())
-    transports: tuple[str, ...] = _setting(("socket", "http"), _names(*TRANSPORTS))
-    log_level: str = _setting("info", _choice(*LOG_LEVELS))
-    log_format: str = _setting("text", _choice(*LOG_FORMATS))
+    plugins: tuple[str, ...] | None = _setting(None, readers.names())
+    transports: tuple[str, ...] = _setting(("socket", "http"), readers.names(*TRANSPORTS))
+    log_level: str = _setting("info", readers.choice(*LOG_LEVELS))
+    log_format: str = _setting("text", readers.choice(*LOG_FORMATS))
 
 
 @dataclass(frozen=True)
@@ -155,7 +54,7 @@ class PluginsSettings:
     :ivar deny: plugins, distributions and bundles that are not enabled unless asked for by name.
     """
 
-    deny: tuple[str, ...] = _setting((), _names())
+    deny: tuple[str, ...] = _setting((), readers.names())
 
 
 @dataclass(frozen=True)
@@ -173,15 +72,15 @@ class ExecutorSettings:
     :ivar max_result_bytes: the size above which a result is an error.
     """
 
-    concurrency: int = _setting(64, _number(int, 1))
-    per_client: int = _setting(16, _number(int, 1))
-    per_tool: int = _setting(32, _number(int, 1))
-    queue: int = _setting(1024, _number(int, 0))
-    workers: int = _setting(16, _number(int, 1))
-    timeout: float = _setting(60.0, _number(float, 0.001))
-    cancel_grace: float = _setting(5.0, _number(float, 0))
-    import_timeout: float = _setting(30.0, _number(float, 0.001))
-    max_result_bytes: int = _setting(1_048_576, _number(int, 1024))
+    concurrency: int = _setting(64, readers.number(int, 1))
+    per_client: int = _setting(16, readers.number(int, 1))
+    per_tool: int = _setting(32, readers.number(int, 1))
+    queue: int = _setting(1024, readers.number(int, 0))
+    workers: int = _setting(16, readers.number(int, 1))
+    timeout: float = _setting(60.0, readers.number(float, 0.001))
+    cancel_grace: float = _setting(5.0, readers.number(float, 0))
+    import_timeout: float = _setting(30.0, readers.number(float, 0.001))
+    max_result_bytes: int = _setting(1_048_576, readers.number(int, 1024))
 
 
 @dataclass(frozen=True)
@@ -192,8 +91,8 @@ class DaemonSettings:
     :ivar grace: seconds that running calls are given to finish when the daemon is told to stop.
     """
 
-    linger: float = _setting(30.0, _number(float, 0))
-    grace: float = _setting(10.0, _number(float, 0))
+    linger: float = _setting(30.0, readers.number(float, 0))
+    grace: float = _setting(10.0, readers.number(float, 0))
 
 
 @dataclass(frozen=True)
@@ -216,19 +115,20 @@ class HttpSettings:
     :ivar idle_timeout: seconds without a request after which such a session is closed.
     """
 
-    host: str = _setting("127.0.0.1", _text_of("an address or a host name", r"[^\s/]+"))
-    port: int = _setting(8765, _port)
+    host: str = _setting("127.0.0.1", readers.text_of("an address or a host name", r"[^\s/]+"))
+    port: int = _setting(8765, readers.port)
     path: str = _setting(
-        "/mcp", _text_of("a path such as /mcp, outside of /health", r"(?!/health(/|$))/[\w./~-]*")
+        "/mcp",
+        readers.text_of("a path such as /mcp, outside of /health", r"(?!/health(/|$))/[\w./~-]*"),
     )
-    stream: str = _setting("json", _choice(*HTTP_STREAMS))
-    allowed_hosts: tuple[str, ...] = _setting((), _names())
-    allowed_origins: tuple[str, ...] = _setting((), _names())
-    trust_loopback: bool = _setting(False, _switch)
-    insecure_bind: bool = _setting(False, _switch)
-    max_body: int = _setting(4 * 1024 * 1024, _number(int, 1024))
-    max_sessions: int = _setting(1000, _number(int, 1))
-    idle_timeout: float = _setting(1800.0, _number(float, 1))
+    stream: str = _setting("json", readers.choice(*HTTP_STREAMS))
+    allowed_hosts: tuple[str, ...] = _setting((), readers.names())
+    allowed_origins: tuple[str, ...] = _setting((), readers.names())
+    trust_loopback: bool = _setting(False, readers.switch)
+    insecure_bind: bool = _setting(False, readers.switch)
+    max_body: int = _setting(4 * 1024 * 1024, readers.number(int, 1024))
+    max_sessions: int = _setting(1000, readers.number(int, 1))
+    idle_timeout: float = _setting(1800.0, readers.number(float, 1))
 
 
 @dataclass(frozen=True)
@@ -244,11 +144,11 @@ class ProcessesSettings:
     :ivar idle_timeout: seconds without a call after which a process ends.
     """
 
-    workers: int = _setting(4, _number(int, 1))
-    memory_mb: int = _setting(1024, _memory)
-    cpu_seconds: int = _setting(0, _number(int, 0))
-    calls: int = _setting(100, _number(int, 1))
-    idle_timeout: float = _setting(300.0, _number(float, 0))
+    workers: int = _setting(4, readers.number(int, 1))
+    memory_mb: int = _setting(1024, readers.memory)
+    cpu_seconds: int = _setting(0, readers.number(int, 0))
+    calls: int = _setting(100, readers.number(int, 1))
+    idle_timeout: float = _setting(300.0, readers.number(float, 0))
 
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -305,9 +205,9 @@ def core_sections() -> Mapping[str, type[Any]]:
 def setting_schema(setting: Field[Any]) -> dict[str, Any]:
     """Return what a core setting takes from a file, as JSON Schema."""
     read = setting.metadata["read"]
-    if isinstance(read, Described):
+    if isinstance(read, readers.Described):
         return dict(read.schema)
-    return {"type": _JSON_TYPES[str(setting.type)]}
+    return {"type": readers.JSON_TYPES[str(setting.type)]}
 
 
 def load_settings(
@@ -425,7 +325,7 @@ def _put(
 def _section(
     name: str, model: type[Any], values: Mapping[str, Any], origins: Mapping[str, str]
 ) -> Any:
-    known = {item.name: cast(Reader, item.metadata["read"]) for item in fields(model)}
+    known = {item.name: cast(readers.Reader, item.metadata["read"]) for item in fields(model)}
     read: dict[str, Any] = {}
     for key, value in values.items():
         # A variable such as MCPD_EXECUTOR__QUEUE__X sets something below the key.
