@@ -50,14 +50,14 @@ lint: $(stamp) ## Formatting, lint, types, import layers, plugin manifests.
 	$(bin)/ruff check
 	$(bin)/mypy $(sources) $(wildcard $(addsuffix /tests,$(dists))) tests tools benchmarks noxfile.py
 	$(bin)/lint-imports
-	@set -e; for plugin in $(plugins); do \
+	@set -e; for plugin in $(dists); do \
 	  echo "$(bin)/mcpd plugins manifest $$plugin --check"; \
 	  $(bin)/mcpd plugins manifest "$$plugin" --check; \
 	done
 
 .PHONY: manifests
 manifests: $(stamp) ## Write the plugins' manifests anew from their code.
-	@set -e; for plugin in $(plugins); do $(bin)/mcpd plugins manifest "$$plugin"; done
+	@set -e; for plugin in $(dists); do $(bin)/mcpd plugins manifest "$$plugin"; done
 
 .PHONY: references
 references: $(stamp) ## Write the reference pages of commands, hooks and settings anew from the code.
@@ -85,6 +85,10 @@ test: ## Everything that CI runs.
 	@$(MAKE) --no-print-directory docs
 	@$(MAKE) --no-print-directory coverage
 	@tail -n 1 build/pytest.log
+
+.PHONY: soak
+soak: $(stamp) ## Storms of 100,000 random cancellations between asyncio and trio, on every rung.
+	MCPD_STORM=100000 $(bin)/pytest -q core/tests/test_trio_cancellation.py -k Storm
 
 .PHONY: constraints
 constraints: $(stamp) ## Resolve the newest versions for every Python found and pin them.

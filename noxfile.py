@@ -2,6 +2,7 @@
 
     nox                                       # all of it
     nox -s tests-3.12 -- core/tests           # one interpreter, some tests
+    nox -s "trio(release='0.27')"             # the runtimes with one release of trio, or 'main'
     nox --error-on-missing-interpreters       # an interpreter that is not found is an error
 
 Interpreters that are not found are named and left out. Each session has an environment of its own.
@@ -21,6 +22,9 @@ ROOT = Path(__file__).resolve().parent
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 #: Tried when they are there, and not promised yet.
 COMING = ("3.14",)
+#: Every release of trio that the extra allows. trio's main branch is tried every week.
+TRIOS = ("0.27", "0.28", "0.29", "0.30", "0.31", "0.32", "0.33", "0.34", "0.35")
+TRIO_MAIN = "trio @ git+https://github.com/python-trio/trio"
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["tests", "oldest", "newest"]
@@ -89,3 +93,14 @@ def newest(session: nox.Session) -> None:
     """The whole suite with whatever is newest today."""
     install(session, None)
     suite(session)
+
+
+@nox.session(python=VERSIONS[-1])
+@nox.parametrize("release", [*TRIOS, "main"])
+def trio(session: nox.Session, release: str) -> None:
+    """The tests of the runtimes with one release of trio, or with its main branch."""
+    install(session, "constraints.txt")
+    session.install(TRIO_MAIN if release == "main" else f"trio=={release}.*")
+    files = [*Path("core/tests").glob("test_trio_*.py"), Path("core/tests/test_runtimes.py")]
+    tests = session.posargs or map(str, sorted(files))
+    session.run("python", "-m", "pytest", "-q", *tests)

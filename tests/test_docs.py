@@ -32,11 +32,15 @@ PAGES = [
     "docs/tutorial/first-steps.md",
     "docs/tutorial/first-plugin.md",
     "docs/how-to/configure.md",
+    "docs/how-to/find-blocking-tools.md",
+    "docs/how-to/place-tools.md",
     "docs/how-to/publish-a-plugin.md",
+    "docs/how-to/run-several-tools.md",
     "docs/how-to/run-tools-in-processes.md",
     "docs/how-to/serve-over-http.md",
     "docs/how-to/switch-plugins.md",
     "docs/how-to/test-a-plugin.md",
+    "docs/how-to/watch-a-daemon.md",
 ]
 
 PART = re.compile(

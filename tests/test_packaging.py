@@ -24,9 +24,9 @@ PLUGINS = sorted(
     for path in (ROOT / folder).glob("*/pyproject.toml")
 )
 DISTS = [ROOT / "core", *PLUGINS]
+#: The core brings a plugin in a package of its own.
 PACKAGES = {
-    dist: next(path for path in (dist / "src").iterdir() if (path / "__init__.py").exists())
-    for dist in DISTS
+    dist: sorted(path.parent for path in (dist / "src").glob("*/__init__.py")) for dist in DISTS
 }
 
 
@@ -41,7 +41,8 @@ def test_every_distribution_has_the_same_shape(dist: Path) -> None:
     for name in ("src", "tests"):
         assert (dist / name).is_dir(), name
     assert (dist / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
-    assert (PACKAGES[dist] / "py.typed").is_file()
+    for package in PACKAGES[dist]:
+        assert (package / "py.typed").is_file()
 
 
 def test_constraints_name_versions_and_nothing_else() -> None:
@@ -74,18 +75,20 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
 def test_a_wheel_holds_what_it_must_and_no_tests(wheels: Mapping[Path, Path], dist: Path) -> None:
     with zipfile.ZipFile(wheels[dist]) as wheel:
         names = wheel.namelist()
-    package = PACKAGES[dist].name
-    assert f"{package}/py.typed" in names
+    assert {f"{package.name}/py.typed" for package in PACKAGES[dist]} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     # `mcpd_core.testing` is for the tests of others and belongs in.
     assert not any(re.search(r"(^|/)(tests/|test_|conftest\.py)", name) for name in names)
     kinds = ("*.py", "*.in")  # modules, and the templates of `mcpd plugins new`
     sources = {
-        path.relative_to(dist / "src") for kind in kinds for path in PACKAGES[dist].rglob(kind)
+        str(path.relative_to(dist / "src"))
+        for package in PACKAGES[dist]
+        for kind in kinds
+        for path in package.rglob(kind)
     }
-    assert {str(path) for path in sources} <= set(names)
-    if dist in PLUGINS:
-        assert f"{package}/mcpd_plugin.json" in names
+    assert sources <= set(names)
+    # One package of each offers tools.
+    assert sum(name.endswith("/mcpd_plugin.json") for name in names) == 1
 
 
 # --- installed ------------------------------------------------------------------------------------
@@ -160,8 +163,9 @@ def clean(wheels: Mapping[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 def test_the_wheels_work_in_a_clean_environment(clean: Environment) -> None:
     clean.run("python", "-m", "pip", "check")
     rows = json.loads(clean.run("mcpd", "plugins", "list", "--json"))
+    # The core is one of them: it brings the catalog tools.
     assert {row["distribution"] for row in rows} == {
-        "mcpd-" + dist.name.replace("_", "-") for dist in PLUGINS
+        "mcpd-" + dist.name.replace("_", "-") for dist in DISTS
     }
     for row in rows:
         assert row["state"] == "enabled", row

@@ -47,6 +47,9 @@ allowed_origins = ["https://app.example"]
 [processes]
 memory_mb = 2048
 
+[runtimes]
+trio = "guest"
+
 [task_queue]                 # belongs to the plugin of that name
 workers = 4
 """

@@ -164,7 +164,7 @@ def test_a_library_that_mcpd_can_do_without_is_a_note_when_missing() -> None:
     says(libraries.check_optional("trio", wanted, None), "note", "mcpd-core[trio]")
     says(libraries.check_optional("httptools", None, None), "note", "pip install httptools")
     says(libraries.check_optional("trio", wanted, "0.40"), "warning", "range", ">=0.27,<0.36")
-    says(libraries.check_optional("trio", wanted, "0.30.0"), "ok", "guest mode")
+    says(libraries.check_optional("trio", wanted, "0.30.0"), "ok", "fused mode")
     says(libraries.check_optional("uvloop", None, "0.23"), "ok", "uvloop 0.23")
 
 
@@ -446,6 +446,15 @@ def test_a_daemon_that_answers_is_described(tmp_path: Path) -> None:
     says(found, "ok", "process 42, version 0.0.1", "--plugins p2p")
     says(old, "warning", "version 0.0.1; installed is", "kill 42")
     assert runs
+
+
+def test_tools_that_block_the_daemon_are_named() -> None:
+    blocked = {"offences": 3, "seconds": 2.5, "longest": 1.25, "place": "tools.py:42 in slow"}
+    facts = {"kind": "tool", "plugin": "acme"}
+    fast = {**facts, "name": "fast", "blocked": None}
+    slow = {**facts, "name": "slow", "blocked": blocked}
+    (found,) = daemon.check_blocking([fast, slow])
+    says(found, "warning", "tool 'slow' of the plugin acme", "3 times", "1.25 s", "tools.py:42")
 
 
 def test_what_listens_and_does_not_answer_is_an_error(tmp_path: Path) -> None:
@@ -795,11 +804,11 @@ def test_a_check_that_fails_itself_does_not_end_the_round(
     assert len(found) > 10
 
 
-def test_nothing_of_a_plugin_nor_the_sdk_nor_trio_is_imported(at: Path) -> None:
+def test_nothing_of_a_plugin_nor_the_sdk_is_imported(at: Path) -> None:
     probe = (
         "import sys; from mcpd_core.cli import main; main(['doctor']);"
         "print(sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     imported = set(json.loads(done.stderr.splitlines()[-1].replace("'", '"')))
-    assert not imported & {"mcp", "trio", "uvicorn", "mcpd_hello_plugin", "mcpd_task_queue"}
+    assert not imported & {"mcp", "uvicorn", "mcpd_hello_plugin", "mcpd_task_queue"}

@@ -91,6 +91,17 @@ TOOLS = """
             log.append("cleaned")
         return "slept"
 
+    @tool
+    async def deaf() -> str:
+        log.append("started")
+        try:
+            await anyio.sleep(60)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.05)
+        log.append("ended")
+        return "I have not heard"
+
     @tool(timeout=0.05)
     async def hurried() -> None:
         await anyio.sleep(60)
@@ -286,6 +297,13 @@ async def logged(host: Host, event: str) -> None:
         await asyncio.sleep(0.001)
 
 
+async def warm(host: Host) -> None:
+    """Have everything imported and started, so that a short deadline is the tool's alone."""
+    for tool, arguments in (("hurried", {}), ("stubborn", {}), ("sleep", {"seconds": 0})):
+        await host.check(tool, arguments, principal=ME)
+    await call(host, "say", {"text": "x"})
+
+
 # --- routing --------------------------------------------------------------------------------------
 
 
@@ -476,6 +494,7 @@ async def test_a_crash_is_answered_without_internals_and_logged_with_them(
 
 @pytest.mark.anyio
 async def test_a_tool_is_cancelled_at_its_own_deadline(host: Host) -> None:
+    await warm(host)
     result = await call(host, "hurried")
     assert result.error is not None
     assert result.error["code"] == "deadline_exceeded"
@@ -483,6 +502,7 @@ async def test_a_tool_is_cancelled_at_its_own_deadline(host: Host) -> None:
 
 @pytest.mark.anyio
 async def test_the_callers_deadline_cancels_and_waits_for_the_clean_up(host: Host) -> None:
+    await warm(host)
     result = await call(host, "sleep", {"seconds": 60, "tidy": 0.02}, timeout=0.02)
     assert result.error is not None
     assert result.error["code"] == "deadline_exceeded"
@@ -491,6 +511,7 @@ async def test_the_callers_deadline_cancels_and_waits_for_the_clean_up(host: Hos
 
 @pytest.mark.anyio
 async def test_a_nested_tools_own_deadline_ends_it_and_not_its_caller(host: Host) -> None:
+    await warm(host)
     result = await call(host, "relay", {"to": "hurried"})
     assert not result.is_error
     assert result.structured is not None
@@ -500,6 +521,7 @@ async def test_a_nested_tools_own_deadline_ends_it_and_not_its_caller(host: Host
 
 @pytest.mark.anyio
 async def test_a_def_tool_learns_of_its_deadline(host: Host) -> None:
+    await warm(host)
     result = await call(host, "stubborn", timeout=0.02)
     assert result.error is not None
     assert result.error["code"] == "deadline_exceeded"
@@ -966,7 +988,7 @@ async def test_a_service_calls_tools_and_its_death_is_told(
     async with start(service, plugin("tools", TOOLS)) as host:
         assert (await call(host, "count")).structured == {"result": 4}
         assert host.health()["counter"].detail == "health() raised RuntimeError."
-        worker = await host.service("counter", "asyncio")
+        worker = await host.service("counter", host.lanes.loop)
         dying = worker.die()
         assert (dying is not None) == (owner == "trio"), "a proxy's methods are awaited"
         if dying is not None:
@@ -1180,7 +1202,121 @@ async def test_a_plugin_without_manifest_registers_its_tools_when_served(
         assert (await call(host, "improvised")).text == "here"
 
 
+# --- permits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_thousand_calls_at_once_are_all_answered(host: Host) -> None:
+    # Of eight clients, with the limits as they come: most of them wait for their turn.
+    with anyio.fail_after(50):
+        answers = await asyncio.gather(
+            *(call(host, "say", {"text": str(n)}, client=f"c{n % 8}") for n in range(1000))
+        )
+    assert [answer.text for answer in answers] == [str(n) for n in range(1000)]
+    assert permits_of(host) == [{"running": 0, "waiting": 0}] * 2
+    assert host.in_flight == 0
+
+
+@pytest.mark.anyio
+async def test_a_call_costs_a_task_for_an_asyncio_tool_and_none_for_a_trio_tool(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await call(host, "say", {"text": "imported and started"})
+    loop = asyncio.get_running_loop()
+    made: list[Any] = []
+    create_task = loop.create_task
+
+    def counted(coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(coroutine)
+        return create_task(coroutine, **options)
+
+    monkeypatch.setattr(loop, "create_task", counted)
+    await call(host, "say", {"text": "x"})
+    assert len(made) == {"asyncio": 1, "trio": 0}[runtime_of(host)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+async def test_a_permit_is_held_until_the_clean_up_is_over(
+    plugin: Make, start: Start, runtime: str
+) -> None:
+    async with start(plugin("tools", TOOLS, runtime=runtime), executor={"concurrency": 1}) as host:
+        log = log_of(host)
+        for options in ({}, {"timeout": 0.05}):
+            log.clear()
+            first = asyncio.ensure_future(
+                call(host, "sleep", {"seconds": 60, "tidy": 0.05}, **options)
+            )
+            await logged(host, "started")
+            second = asyncio.ensure_future(call(host, "sleep", {"seconds": 0}))
+            await asyncio.sleep(0)
+            if not options:
+                first.cancel()
+            await asyncio.wait([first, second])
+            assert log == ["started", "cleaned", "started", "cleaned"]
+
+
+@pytest.mark.anyio
+async def test_a_call_whose_deadline_comes_while_it_waits_is_busy_and_may_be_made_again(
+    plugin: Make, start: Start
+) -> None:
+    async with start(plugin("tools", TOOLS), executor={"concurrency": 1}) as host:
+        running = asyncio.ensure_future(call(host, "sleep", {"seconds": 60}))
+        await logged(host, "started")
+        with pytest.raises(Busy, match="before the deadline") as refused:
+            await call(host, "say", {"text": "x"}, timeout=0.02)
+        assert refused.value.retry_after > 0
+        waiting = asyncio.ensure_future(call(host, "say", {"text": "x"}))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert permits_of(host)[0] == {"running": 1, "waiting": 0}
+        running.cancel()
+        await asyncio.wait([running])
+        assert (await call(host, "say", {"text": "x"})).text == "x"
+
+
+@pytest.mark.anyio
+async def test_clients_take_turns_and_a_busy_tool_holds_up_only_its_own_calls(
+    plugin: Make, start: Start
+) -> None:
+    limits = {"concurrency": 2, "per_client": 2, "per_tool": 1}
+    async with start(plugin("tools", TOOLS), executor=limits) as host:
+        slow = asyncio.ensure_future(call(host, "sleep", {"seconds": 60}, client="greedy"))
+        await logged(host, "started")
+        behind = asyncio.ensure_future(call(host, "sleep", {"seconds": 0}, client="greedy"))
+        order: list[str] = []
+
+        async def say(client: str) -> None:
+            await call(host, "say", {"text": "x"}, client=client)
+            order.append(client)
+
+        greedy = [asyncio.ensure_future(say("greedy")) for _ in range(20)]
+        modest = asyncio.ensure_future(say("modest"))
+        with anyio.fail_after(20):
+            await asyncio.wait([*greedy, modest])
+        assert order.index("modest") <= 2
+        assert not behind.done()
+        slow.cancel()
+        await asyncio.wait([slow, behind])
+        assert behind.result().text == "slept"
+
+
 # --- the end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_drain_waits_for_a_tool_that_ignores_its_cancellation(host: Host) -> None:
+    task = asyncio.ensure_future(call(host, "deaf"))
+    await logged(host, "started")
+    host.stop_accepting()
+    await host.drain(0.01)
+    assert log_of(host) == ["started", "ended"]
+    result = await task
+    assert result.error is not None
+    assert result.error["code"] == "interrupted"
+    assert permits_of(host) == [{"running": 0, "waiting": 0}] * 2
 
 
 @pytest.mark.anyio
@@ -1227,7 +1363,7 @@ async def test_a_service_is_not_started_while_the_host_closes(plugin: Make, star
     async with start(row) as host:
         host.stop_accepting()
         with pytest.raises(ServiceUnavailable, match="not started any more"):
-            await host.service("counter", "asyncio")
+            await host.service("counter", host.lanes.loop)
 
 
 def test_every_refusal_says_that_the_tool_did_not_start() -> None:

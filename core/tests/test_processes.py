@@ -147,6 +147,14 @@ TOOLS = """
             sys.exit(3)
         if how == "raise":
             raise ZeroDivisionError("secret")
+        if how == "odd":
+            raise ToolError(OSError("an exception"), hint=4, data={(1, 2): object()})
+        if how == "own":
+            class Own(Exception):
+                def __init__(self, text, needed):
+                    super().__init__(text)
+                    self.held = object()
+            raise Own("secret", 1)
         if how == "tool":
             raise ToolError("The disk is full.", hint="Free some.", retryable=False,
                             data={"free": 0, "set": {1}})
@@ -407,7 +415,8 @@ async def test_arguments_are_checked_where_the_code_is_and_refused_before_it_run
 
 @pytest.mark.anyio
 async def test_arguments_that_are_not_json_are_refused_by_name(host: Host) -> None:
-    with pytest.raises(InvalidArguments, match="'allocate'.* have to be JSON data .*bytes"):
+    fault = "'mebibytes'.*'allocate'.* have to be JSON data .*bytes"
+    with pytest.raises(InvalidArguments, match=fault):
         await call(host, "allocate", {"mebibytes": b"1"})
 
 
@@ -416,7 +425,7 @@ async def test_an_answer_that_json_cannot_carry_is_the_tools_failure(host: Host)
     error = (await call(host, "give", {"what": "unserialisable"})).error
     assert error is not None
     assert error["code"] == "invalid_output"
-    assert "type object, which JSON cannot carry" in error["message"]
+    assert "'give' returned a value of type object, which JSON cannot carry" in error["message"]
 
 
 @pytest.mark.anyio
@@ -475,6 +484,15 @@ async def test_what_a_tool_raises_reaches_the_caller_without_internals(
     assert crashed["code"] == "tool_crashed"
     assert "secret" not in str(crashed)
     assert "ZeroDivisionError: secret" in caplog.text
+    own = (await call(host, "die", {"how": "own"})).error
+    assert own is not None
+    assert own["code"] == "tool_crashed"
+    # By the names of its type and its tool: an exception itself does not cross the border.
+    assert "'die'" in own["message"]
+    assert "(Own)" in own["message"]
+    odd = (await call(host, "die", {"how": "odd"})).error
+    assert odd is not None
+    assert (odd["code"], odd["message"], odd["hint"]) == ("tool_failed", "an exception", "4")
     left = (await call(host, "die", {"how": "sys.exit"})).error
     assert left is not None
     assert "(SystemExit)" in left["message"]
@@ -594,14 +612,101 @@ async def test_a_tools_own_limit_counts_instead_of_the_settings(host: Host) -> N
     assert await number(host, "allocate", {"mebibytes": 500}) == 500
 
 
+BURNERS = """
+    import asyncio, os
+    from mcpd_core import tool
+
+    def burn():
+        while True:
+            pass
+
+    def note_down(note, what):
+        with open(note, "a") as file:
+            file.write(what)
+
+    @tool(placement="process", cpu_seconds=1)
+    def spin(note: str) -> None:
+        note_down(note, f"{os.getpid()} ")
+        try:
+            burn()
+        finally:
+            note_down(note, "tidy")
+
+    @tool(placement="process", runtime="asyncio", cpu_seconds=1)
+    async def turn(note: str) -> None:
+        note_down(note, f"{os.getpid()} ")
+        try:
+            while True:
+                await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(0)
+            note_down(note, "tidy")
+
+    @tool(placement="process", cpu_seconds=1)
+    def swallow(note: str) -> None:
+        note_down(note, f"{os.getpid()} ")
+        while True:
+            try:
+                burn()
+            except BaseException:
+                note_down(note, "swallowed")
+
+    @tool(placement="process")
+    def half_a_second() -> int:
+        end = sum(os.times()[:2]) + 0.5
+        while sum(os.times()[:2]) < end:
+            pass
+        return os.getpid()
+
+    @tool(placement="process", cpu_seconds=60)
+    def own_limit() -> int:
+        return half_a_second()
+"""
+
+
 @pytest.mark.anyio
-async def test_cpu_time_is_limited(plugin: Make, start: Start, tmp_path: Path) -> None:
-    async with start(plugin("tools", TOOLS), processes={"cpu_seconds": 1}) as host:
-        error = (await call(host, "spin", {"note": str(tmp_path / "note")})).error
+@pytest.mark.parametrize("name", ["spin", "turn"])
+async def test_a_call_that_has_used_up_its_cpu_time_is_stopped_and_says_so(
+    plugin: Make, start: Start, tmp_path: Path, name: str
+) -> None:
+    note = tmp_path / "note"
+    async with start(plugin("burners", BURNERS)) as host:
+        error = (await call(host, name, {"note": str(note)})).error
         assert error is not None
-        assert error["code"] == "process_died"
-        assert "SIGXCPU" in error["message"]
+        assert error["code"] == "out_of_cpu_time"
+        assert "1 s of CPU time" in error["message"]
         assert "cpu_seconds" in error["hint"]
+        assert error["retryable"] is False
+        pid, tidy = read(note).split()
+        assert tidy == "tidy"
+        # What it was in the midst of does no harm to another call.
+        await ended(int(pid))
+
+
+@pytest.mark.anyio
+async def test_one_that_does_not_stop_is_ended_by_the_system(
+    plugin: Make, start: Start, tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
+    async with start(plugin("burners", BURNERS)) as host:
+        error = (await call(host, "swallow", {"note": str(note)})).error
+        assert error is not None
+        assert error["code"] == "out_of_cpu_time"
+        assert "was killed" in error["message"]
+        assert "cpu_seconds" in error["hint"]
+        pid, swallowed = read(note).split()
+        assert swallowed == "swallowed"
+        assert not alive(int(pid))
+
+
+@pytest.mark.anyio
+async def test_each_call_of_a_process_has_its_own_cpu_time(plugin: Make, start: Start) -> None:
+    async with start(plugin("burners", BURNERS), processes={"cpu_seconds": 1}) as host:
+        # Together they use more than one may.
+        seen = {await number(host, "half_a_second") for _ in range(4)}
+        assert seen == set(pids(host))
+        assert len(seen) == 1
+        assert {await number(host, "own_limit")} == seen
 
 
 @pytest.mark.anyio
@@ -826,7 +931,7 @@ async def test_the_codes_own_word_puts_a_tool_into_a_process(
 def test_a_tools_memory_is_part_of_its_contract(plugin: Make) -> None:
     specs = {spec.name: spec for spec in plugin("tools", TOOLS).tools}
     spec = specs["allocate_in_little"]
-    assert (spec.placement, spec.memory_mb) == ("process", 400)
+    assert (spec.placement, spec.memory_mb, spec.cpu_seconds) == ("process", 400, None)
     assert render_tool(spec, runtime="any")["memory_mb"] == 400
     assert "memory_mb" not in render_tool(specs["pid"], runtime="any")
     (read,) = checked([spec], plugin="tools", runtime="any")
@@ -843,3 +948,20 @@ def test_less_memory_than_an_interpreter_needs_is_refused(memory_mb: int) -> Non
     if memory_mb:
         with pytest.raises(SettingsError, match="processes.memory_mb"):
             load_settings(env={"MCPD_PROCESSES__MEMORY_MB": str(memory_mb)})
+
+
+def test_a_tools_cpu_time_is_part_of_its_contract(plugin: Make) -> None:
+    specs = {spec.name: spec for spec in plugin("burners", BURNERS).tools}
+    assert render_tool(specs["spin"], runtime="any")["cpu_seconds"] == 1
+    assert "cpu_seconds" not in render_tool(specs["half_a_second"], runtime="any")
+    (read,) = checked([specs["spin"]], plugin="burners", runtime="any")
+    assert read.cpu_seconds == 1
+
+
+@pytest.mark.parametrize("cpu_seconds", [0, -1])
+def test_no_cpu_time_at_all_is_refused(cpu_seconds: int) -> None:
+    with pytest.raises(ValueError, match="less than 1"):
+        tool(name="x", cpu_seconds=cpu_seconds)(lambda: None)
+    item = {"name": "x", "entry": "m:x", "cpu_seconds": cpu_seconds}
+    with pytest.raises(ManifestError, match="cpu_seconds: must be a whole number of at least 1"):
+        parse_tools([item], plugin="tools", runtime="any")

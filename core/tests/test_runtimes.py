@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
-import random
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -18,10 +16,12 @@ import pytest
 import trio
 import trio.lowlevel
 
-from mcpd_core.errors import CallCancelled, ToolUnavailable
+from mcpd_core.errors import CallCancelled
 from mcpd_core.runtimes import AsyncioRuntime, Expired, ThreadRuntime, TrioRuntime
-from mcpd_core.testing import CallConformance, RuntimeConformance
+from mcpd_core.testing import CallConformance
 from mcpd_core.testing.runtimes import Run, Way
+
+from .runtime_kit import EveryRung
 
 where = contextvars.ContextVar("where", default="nowhere")
 
@@ -29,14 +29,6 @@ where = contextvars.ContextVar("where", default="nowhere")
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture
-async def trio_runtime(anyio_backend: str) -> AsyncIterator[TrioRuntime]:
-    runtime = TrioRuntime()
-    await runtime.start()
-    yield runtime
-    await runtime.aclose()
 
 
 def in_library(library: str) -> bool:
@@ -54,32 +46,29 @@ async def clean_up(library: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-class TestEveryPairOfCallerAndCallee(CallConformance):
+class TestEveryPairOfCallerAndCallee(EveryRung, CallConformance):
     @pytest.fixture(
         params=["asyncio", "trio", "trio to asyncio", "asyncio to asyncio", "trio to trio"]
     )
-    def way(self, request: pytest.FixtureRequest, trio_runtime: TrioRuntime) -> Way:
+    def way(self, request: pytest.FixtureRequest, runtime: TrioRuntime) -> Way:
         """How a caller on the host's loop reaches code in a library, directly or through another
         call."""
         loop = AsyncioRuntime()
-        assert trio_runtime.rung == "guest"
 
         async def trio_to_asyncio(function: Any, *, deadline: float | None = None) -> Any:
-            return await trio_runtime.run(
-                lambda: trio_runtime.run_in_host(lambda: loop.run(function, deadline=deadline))
+            return await runtime.run(
+                lambda: runtime.run_in_host(lambda: loop.run(function, deadline=deadline))
             )
 
         async def asyncio_to_asyncio(function: Any, *, deadline: float | None = None) -> Any:
             return await loop.run(lambda: loop.run_here(function, deadline=deadline))
 
         async def trio_to_trio(function: Any, *, deadline: float | None = None) -> Any:
-            return await trio_runtime.run(
-                lambda: trio_runtime.run_here(function, deadline=deadline)
-            )
+            return await runtime.run(lambda: runtime.run_here(function, deadline=deadline))
 
         ways: dict[str, tuple[str, Run]] = {
             "asyncio": ("asyncio", loop.run),
-            "trio": ("trio", trio_runtime.run),
+            "trio": ("trio", runtime.run),
             "trio to asyncio": ("asyncio", trio_to_asyncio),
             "asyncio to asyncio": ("asyncio", asyncio_to_asyncio),
             "trio to trio": ("trio", trio_to_trio),
@@ -95,15 +84,6 @@ class TestEveryPairOfCallerAndCallee(CallConformance):
         assert await way.run(tool) == threading.get_ident()
 
 
-class TestTheTrioRuntime(RuntimeConformance):
-    @pytest.fixture
-    def runtime(self, trio_runtime: TrioRuntime) -> TrioRuntime:
-        return trio_runtime
-
-    def is_inside(self) -> bool:
-        return in_library("trio")
-
-
 @pytest.mark.anyio
 async def test_a_cancelled_error_that_a_tool_raises_itself_does_not_cancel_its_caller() -> None:
     async def tool() -> None:
@@ -111,133 +91,6 @@ async def test_a_cancelled_error_that_a_tool_raises_itself_does_not_cancel_its_c
 
     with pytest.raises(CallCancelled):
         await AsyncioRuntime().run(tool)
-
-
-@pytest.mark.anyio
-async def test_a_cancelled_error_of_an_asyncio_tool_never_reaches_trio(
-    trio_runtime: TrioRuntime,
-) -> None:
-    async def tool() -> None:
-        raise asyncio.CancelledError
-
-    async def caller() -> str:
-        try:
-            await trio_runtime.run_in_host(tool)
-        except CallCancelled:
-            return "told apart"
-        return "not told"
-
-    assert await trio_runtime.run(caller) == "told apart"
-
-
-@pytest.mark.anyio
-async def test_a_trio_deadline_cancels_an_asyncio_tool_and_waits_for_it(
-    trio_runtime: TrioRuntime,
-) -> None:
-    ended = []
-
-    async def tool() -> None:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            await asyncio.sleep(0.02)
-            ended.append("cleaned")
-            raise
-
-    async def caller() -> bool:
-        with trio.move_on_after(0.02) as scope:
-            await trio_runtime.run_in_host(tool)
-        return scope.cancelled_caught
-
-    assert await trio_runtime.run(caller)
-    assert ended == ["cleaned"]
-
-
-@pytest.mark.anyio
-async def test_calls_nest_forty_deep_and_cancelling_the_outermost_unwinds_all(
-    trio_runtime: TrioRuntime,
-) -> None:
-    depth, unwound, bottom = 40, [], asyncio.Event()
-
-    async def go(level: int) -> None:
-        try:
-            if level == depth:
-                bottom.set()
-                await anyio.sleep(3600)
-            elif level % 2:
-                await trio_runtime.run_in_host(lambda: go(level + 1))
-            else:
-                await trio_runtime.run(lambda: go(level + 1))
-        finally:
-            unwound.append(level)
-
-    task = asyncio.ensure_future(go(0))
-    await bottom.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert unwound == list(range(depth, -1, -1))
-
-
-@pytest.mark.anyio
-async def test_a_storm_of_random_cancellations_leaves_nothing_behind(
-    trio_runtime: TrioRuntime,
-) -> None:
-    dice = random.Random(7)
-    running = 0
-
-    async def tool(steps: int) -> int:
-        nonlocal running
-        running += 1
-        try:
-            for _ in range(steps):
-                await anyio.lowlevel.checkpoint()
-            return steps
-        finally:
-            running -= 1
-
-    async def both_ways(steps: int) -> int:
-        return await trio_runtime.run_in_host(lambda: tool(steps))
-
-    async def one() -> None:
-        steps = dice.randrange(4)
-        inner = tool if dice.random() < 0.5 else both_ways
-        task = asyncio.ensure_future(trio_runtime.run(lambda: inner(steps)))
-        for _ in range(dice.randrange(6)):
-            await asyncio.sleep(0)
-        if dice.random() < 0.7:
-            task.cancel()
-        try:
-            assert await task == steps
-        except asyncio.CancelledError:
-            pass
-
-    with anyio.fail_after(50):
-        for _ in range(20):
-            await asyncio.gather(*(one() for _ in range(100)))
-    assert running == 0
-    assert not trio_runtime._crossings
-
-
-@pytest.mark.anyio
-async def test_nothing_runs_before_the_start() -> None:
-    with pytest.raises(ToolUnavailable):
-        await TrioRuntime().run(trio.sleep_forever)
-
-
-@pytest.mark.anyio
-async def test_wrong_library_use_is_an_error_of_that_tool_alone(trio_runtime: TrioRuntime) -> None:
-    async def asyncio_in_trio() -> None:
-        await asyncio.sleep(0.01)
-
-    async def right() -> bool:
-        await trio.lowlevel.checkpoint()
-        return True
-
-    with pytest.raises((TypeError, RuntimeError)):
-        await trio_runtime.run(asyncio_in_trio)
-    assert await trio_runtime.run(right)
-    gc.collect()
 
 
 @pytest.mark.anyio

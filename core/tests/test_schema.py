@@ -321,12 +321,16 @@ def test_a_shaped_answer_is_checked() -> None:
         bound(move).answer(CallResult(b"bytes"))  # type: ignore[arg-type]
 
 
-def test_an_async_function_cannot_be_placed_in_a_thread() -> None:
-    @tool(placement="thread")
-    async def lost() -> None: ...
+@pytest.mark.parametrize("placement", ["loop", "thread", "process"])
+def test_functions_of_both_kinds_can_be_placed_anywhere(placement: Any) -> None:
+    @tool(placement=placement)
+    async def awaited() -> None: ...
 
-    with pytest.raises(PluginLoadError, match="placed in a thread"):
-        bound(lost)
+    @tool(placement=placement)
+    def called() -> None: ...
+
+    assert bound(awaited).spec.placement == placement
+    assert bound(called).spec.placement == placement
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "x" * 65, "naïve"])

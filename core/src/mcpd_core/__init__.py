@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .errors import McpdError as McpdError
     from .errors import NoDaemon as NoDaemon
     from .errors import NotAuthorised as NotAuthorised
+    from .errors import NotStarted as NotStarted
+    from .errors import OutOfCpuTime as OutOfCpuTime
     from .errors import OutOfMemory as OutOfMemory
     from .errors import PluginError as PluginError
     from .errors import PluginLoadError as PluginLoadError
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from .errors import UnknownPrompt as UnknownPrompt
     from .errors import UnknownResource as UnknownResource
     from .errors import UnknownTool as UnknownTool
+    from .errors import WrongLibrary as WrongLibrary
     from .hookspecs import CallObserver as CallObserver
     from .hookspecs import HttpRoute as HttpRoute
     from .hookspecs import Outcome as Outcome
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from .services import Service as Service
     from .services import ServiceHost as ServiceHost
     from .spec import Annotations as Annotations
+    from .spec import Answer as Answer
     from .spec import Call as Call
     from .spec import CallResult as CallResult
     from .spec import Offer as Offer
@@ -64,12 +68,14 @@ if TYPE_CHECKING:
     from .spec import PromptArgument as PromptArgument
     from .spec import PromptSpec as PromptSpec
     from .spec import ResourceSpec as ResourceSpec
+    from .spec import ToolCall as ToolCall
     from .spec import ToolSpec as ToolSpec
 
 # Public name -> the module that defines it.
 _HOMES = {
     "__version__": "_version",
     "Annotations": "spec",
+    "Answer": "spec",
     "Busy": "errors",
     "Call": "spec",
     "CallObserver": "hookspecs",
@@ -92,6 +98,8 @@ _HOMES = {
     "McpdError": "errors",
     "NoDaemon": "errors",
     "NotAuthorised": "errors",
+    "NotStarted": "errors",
+    "OutOfCpuTime": "errors",
     "OutOfMemory": "errors",
     "Offer": "spec",
     "Outcome": "hookspecs",
@@ -112,6 +120,7 @@ _HOMES = {
     "ServiceHost": "services",
     "ServiceUnavailable": "errors",
     "SettingsError": "errors",
+    "ToolCall": "spec",
     "ToolCrashed": "errors",
     "ToolError": "errors",
     "ToolSpec": "spec",
@@ -120,6 +129,7 @@ _HOMES = {
     "UnknownPrompt": "errors",
     "UnknownResource": "errors",
     "UnknownTool": "errors",
+    "WrongLibrary": "errors",
     "hookimpl": "hookspecs",
     "prompt": "content.marks",
     "resource": "content.marks",
@@ -128,6 +138,7 @@ _HOMES = {
 
 __all__ = [
     "Annotations",
+    "Answer",
     "Busy",
     "Call",
     "CallCancelled",
@@ -150,7 +161,9 @@ __all__ = [
     "McpdError",
     "NoDaemon",
     "NotAuthorised",
+    "NotStarted",
     "Offer",
+    "OutOfCpuTime",
     "OutOfMemory",
     "Outcome",
     "PluginError",
@@ -170,6 +183,7 @@ __all__ = [
     "ServiceHost",
     "ServiceUnavailable",
     "SettingsError",
+    "ToolCall",
     "ToolCrashed",
     "ToolError",
     "ToolSpec",
@@ -178,6 +192,7 @@ __all__ = [
     "UnknownPrompt",
     "UnknownResource",
     "UnknownTool",
+    "WrongLibrary",
     "__version__",
     "hookimpl",
     "prompt",

@@ -7,11 +7,16 @@ JSON goes back, because the host must not unpickle what code it does not trust h
 A call takes two requests: ``prepare`` imports and checks, ``run`` runs. SIGTERM stops the call that
 runs: an ``async def`` is cancelled, a ``def`` is interrupted by an exception; the process ends when
 the tool has cleaned up, and when the host has gone.
+
+CPU time is limited per call, twice: at the limit SIGPROF stops the call like SIGTERM does, and a
+call that does not stop is ended by the kernel's SIGXCPU `CPU_GRACE` seconds of CPU time later. A
+limit of the process alone could not be lifted again for its next call.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import signal
@@ -24,15 +29,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NoReturn
+from typing import Any
 
 import pydantic_core
 
+from .child_scope import ChildScope, Stopped
 from .context import Context
 from .errors import (
-    CallCancelled,
     CallRefused,
     McpdError,
+    OutOfCpuTime,
     OutOfMemory,
     PluginLoadError,
     ToolUnavailable,
@@ -40,7 +46,7 @@ from .errors import (
 from .importer import Importer
 from .manifest import render_tool
 from .schema import ToolFunction
-from .spec import Call, CallResult, Principal, Progress, ToolSpec
+from .spec import Call, CallResult, Principal, ToolSpec
 
 #: What the interpreter is started with. The working directory must not shadow anybody's module.
 BOOT = (
@@ -48,19 +54,19 @@ BOOT = (
     "sys.path[:] = c['path']; from mcpd_core.child import main; main(c)"
 )
 
+#: Seconds of CPU time that a call may use to clean up when it has used up those that it had.
+CPU_GRACE = 2
+MORE_CPU_TIME = "Ask for less, or allow more: [processes] cpu_seconds, or cpu_seconds of the tool."
+
 #: `prctl` option of Linux: the signal that this process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
-
-
-class _Stopped(BaseException):
-    """Interrupts a ``def`` tool; no `Exception`, so that a tool does not swallow it by accident."""
 
 
 def main(config: Mapping[str, Any]) -> None:
     """Serve the host until it leaves.
 
-    :param config: ``descriptor`` of the socket, ``parent`` process id, ``memory_mb`` and
-        ``cpu_seconds`` as limits (0 is none), ``import_timeout`` in seconds.
+    :param config: ``descriptor`` of the socket, ``parent`` process id, ``memory_mb`` as limit (0 is
+        none), ``import_timeout`` in seconds.
     """
     _die_with(config["parent"])
     sys.argv[:] = ["mcpd-worker"]
@@ -71,7 +77,7 @@ def main(config: Mapping[str, Any]) -> None:
         limit = config["memory_mb"] * 1024 * 1024
         with suppress(ValueError, OSError):  # not every system has the limit
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    with suppress(_Stopped):
+    with suppress(Stopped):
         child.serve()
 
 
@@ -90,7 +96,6 @@ class Child:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._memory_mb: int = config["memory_mb"]
-        self._cpu_seconds: int = config["cpu_seconds"]
         self._socket = socket.socket(fileno=config["descriptor"])
         # What a tool executes must not keep the connection open.
         self._socket.set_inheritable(False)
@@ -100,7 +105,10 @@ class Child:
         self._prepared: Callable[[float | None], Any] | None = None
         self._requests: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._scope: ChildScope | None = None
+        self._cpu_seconds = 0
+        self._out_of_cpu_time = False
         signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGPROF, self._on_cpu_time)
 
     def serve(self) -> None:
         """Answer requests until the host hangs up."""
@@ -129,8 +137,13 @@ class Child:
 
     def _on_term(self, number: int, frame: object) -> None:
         if self._scope is None:
-            raise _Stopped
+            raise Stopped
         self._scope.cancel()
+
+    def _on_cpu_time(self, number: int, frame: object) -> None:
+        if self._scope is not None:
+            self._out_of_cpu_time = True
+            self._scope.cancel()
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -138,15 +151,28 @@ class Child:
                 return self._prepare(request)
             return self._run(request)
         except MemoryError:
-            pass
-        # Outside of the clause, which would keep alive what used up the memory.
-        problem = OutOfMemory(
+            problem: type[McpdError] = OutOfMemory
+        except Stopped:
+            if not self._out_of_cpu_time:
+                raise
+            problem = OutOfCpuTime
+        # Outside of the clauses, which would keep alive what used up the memory.
+        return {**_described(self._exhausted(problem), "failed"), "last": True}
+
+    def _exhausted(self, problem: type[McpdError]) -> McpdError:
+        if problem is OutOfCpuTime:
+            return OutOfCpuTime(
+                f"The tool used more than the {self._cpu_seconds} s of CPU time that a call of it "
+                f"may use.",
+                hint=MORE_CPU_TIME,
+                retryable=False,
+            )
+        return OutOfMemory(
             f"The tool needed more than the {self._memory_mb} MiB of memory that its process may "
             f"use.",
             hint="Ask for less, or allow more: [processes] memory_mb, or memory_mb of the tool.",
             retryable=False,
         )
-        return {**_described(problem, "failed"), "last": True}
 
     # --- preparing --------------------------------------------------------------------------------
 
@@ -180,26 +206,27 @@ class Child:
     def _run(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._prepared is not None
         run, self._prepared = self._prepared, None
-        self._limit_cpu()
+        self._limit_cpu_time(request["cpu_seconds"])
         try:
             result: CallResult = run(request["remaining"])
         except MemoryError:
             raise
         except McpdError as error:
             return _described(error, "failed")
-        except _Stopped:
+        except Stopped:
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary: reported to the host
             if self._stopped():
-                raise _Stopped from None
+                raise Stopped from None
             return {
                 "kind": "crashed",
                 "type": type(error).__name__,
                 "traceback": traceback.format_exc(),
             }
         finally:
-            sys.stdout.flush()
             self._scope = None
+            self._limit_cpu_time(0)
+            sys.stdout.flush()
         return {
             "kind": "done",
             "text": result.text,
@@ -207,11 +234,18 @@ class Child:
             "error": None if result.error is None else _plain(result.error),
         }
 
-    def _limit_cpu(self) -> None:
-        if self._cpu_seconds:
+    def _limit_cpu_time(self, seconds: int) -> None:
+        """Allow so much CPU time from now on; 0 is no limit."""
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        soft = hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        if seconds:
+            self._cpu_seconds = seconds
             usage = resource.getrusage(resource.RUSAGE_SELF)
-            soft = int(usage.ru_utime + usage.ru_stime) + 1 + self._cpu_seconds
-            resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+            used = math.ceil(usage.ru_utime + usage.ru_stime)
+            soft = used + seconds + CPU_GRACE
+            if hard != resource.RLIM_INFINITY:
+                soft = min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
     def _call_tool(
         self,
@@ -235,7 +269,7 @@ class Child:
             value = _in_asyncio(run, scope)
         if scope.cancelled:
             # Too late: the host waits for the end of the process.
-            raise _Stopped
+            raise Stopped
         return function.answer(value)
 
     def _stopped(self) -> bool:
@@ -265,73 +299,6 @@ def _in_trio(run: Callable[[], Any], scope: ChildScope) -> Any:
             return await run()
 
     return trio.run(main)
-
-
-def _interrupt() -> NoReturn:
-    raise _Stopped
-
-
-class ChildScope:
-    """What stands behind the `Context` of a call in this process."""
-
-    def __init__(self, child: Child, call: Call, deadline: float | None) -> None:
-        from dataclasses import replace
-
-        self.call = replace(call, deadline=deadline)
-        self.cancelled = False
-        self._child = child
-        self._stop: Callable[[], Any] = _interrupt
-
-    def on_cancel(self, stop: Callable[[], Any]) -> None:
-        """Say how the tool is stopped, unless by an exception out of nowhere."""
-        self._stop = stop
-        if self.cancelled:
-            stop()
-
-    def cancel(self) -> None:
-        """Stop the tool; called by the handler of a signal, once."""
-        if not self.cancelled:
-            self.cancelled = True
-            self._stop()
-
-    def check_cancelled(self) -> None:
-        if self.cancelled:
-            raise CallCancelled(f"The call of {self.call.spec.name!r} was cancelled.")
-
-    def report(self, progress: Progress) -> None:
-        done, total = float(progress.done), progress.total
-        self._child.send(
-            {
-                "kind": "progress",
-                "done": done,
-                "total": None if total is None else float(total),
-                "message": str(progress.message),
-            }
-        )
-
-    def log(self, level: str, message: str) -> None:
-        self._child.send({"kind": "log", "level": str(level), "message": str(message)})
-
-    async def call_tool(self, tool: str, arguments: Mapping[str, Any]) -> CallResult:
-        raise self._apart("call other tools")
-
-    async def check(self, tool: str, arguments: Mapping[str, Any]) -> ToolSpec:
-        raise self._apart("ask about other tools")
-
-    async def service(self, name: str) -> Any:
-        raise self._apart("use services")
-
-    def waiting(self) -> Any:
-        raise self._apart("give its permit back")
-
-    def call_from_thread(self, tool: str, arguments: Mapping[str, Any]) -> CallResult:
-        raise self._apart("call other tools")
-
-    def _apart(self, what: str) -> McpdError:
-        return McpdError(
-            f"The tool {self.call.spec.name!r} runs in a process of its own and cannot {what}.",
-            hint='Place it with "loop" or "thread", or let another tool call both.',
-        )
 
 
 def _call(facts: Mapping[str, Any], spec: ToolSpec) -> Call:

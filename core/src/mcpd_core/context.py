@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from .spec import Call, CallResult, Principal, Progress, ToolSpec
+from .spec import Answer, Call, CallResult, Principal, Progress, ToolCall, ToolSpec
 
 
 class CallScope(Protocol):
@@ -15,6 +15,12 @@ class CallScope(Protocol):
 
     @property
     def call(self) -> Call: ...
+
+    @property
+    def callers(self) -> tuple[str, ...]: ...
+
+    @property
+    def max_result_bytes(self) -> int: ...
 
     @property
     def cancelled(self) -> bool: ...
@@ -27,6 +33,16 @@ class CallScope(Protocol):
 
     async def call_tool(self, tool: str, arguments: Mapping[str, Any]) -> CallResult: ...
 
+    async def call_many(
+        self,
+        calls: Sequence[ToolCall],
+        *,
+        limit: int | None,
+        mode: Literal["collect", "first_error"],
+        timeout: float | None,
+        on_answer: Callable[[int, Answer], None] | None,
+    ) -> list[Answer]: ...
+
     async def check(self, tool: str, arguments: Mapping[str, Any]) -> ToolSpec: ...
 
     async def service(self, name: str) -> Any: ...
@@ -34,6 +50,16 @@ class CallScope(Protocol):
     def waiting(self) -> AbstractAsyncContextManager[None]: ...
 
     def call_from_thread(self, tool: str, arguments: Mapping[str, Any]) -> CallResult: ...
+
+    def call_many_from_thread(
+        self,
+        calls: Sequence[ToolCall],
+        *,
+        limit: int | None,
+        mode: Literal["collect", "first_error"],
+        timeout: float | None,
+        on_answer: Callable[[int, Answer], None] | None,
+    ) -> list[Answer]: ...
 
 
 class Context:
@@ -78,6 +104,16 @@ class Context:
         return self._scope.call.client
 
     @property
+    def callers(self) -> tuple[str, ...]:
+        """The tools from within which this call was made, the outermost first."""
+        return self._scope.callers
+
+    @property
+    def max_result_bytes(self) -> int:
+        """How large the answer may be: bytes of its text, or of its structured data as JSON."""
+        return self._scope.max_result_bytes
+
+    @property
     def deadline(self) -> float | None:
         """The `time.monotonic` time at which the call is cancelled; ``None`` when there is none."""
         return self._scope.call.deadline
@@ -114,6 +150,41 @@ class Context:
         :raises CallRefused: when the tool did not start.
         """
         return await self._scope.call_tool(tool, arguments or {})
+
+    async def call_many(
+        self,
+        calls: Sequence[ToolCall],
+        *,
+        limit: int | None = None,
+        mode: Literal["collect", "first_error"] = "collect",
+        timeout: float | None = None,
+        on_answer: Callable[[int, Answer], None] | None = None,
+    ) -> list[Answer]:
+        """Call several tools at once, with this call's principal and deadline.
+
+        Each is admitted with a permit of its own, and this call gives its permit back meanwhile, so
+        a client has no more calls running than without a batch. However it ends, by a failure of
+        one call or because this one is cancelled, nothing of it runs on.
+
+        Example::
+
+            answers = await ctx.call_many([ToolCall("fetch", {"url": url}) for url in urls])
+            texts = [a.text for a in answers if isinstance(a, CallResult) and not a.is_error]
+
+        :param limit: how many may run at once, at least 1; ``None``, or more than may run for one
+            client, means as many as may.
+        :param mode: ``collect`` makes every call whatever becomes of the others; ``first_error``
+            cancels what runs when one fails, waits for its clean-up, and starts nothing more.
+        :param timeout: seconds for all of them; each has its own as well.
+        :param on_answer: called on the host's thread with the index and the answer of each call
+            that ended by itself, as they come; it must not block.
+        :returns: an answer for each call, in their order: a `CallResult`; a `CallRefused` when the
+            tool did not start, a `NotStarted` when that is because the batch ended before its turn;
+            or a `CallCancelled` when it was cancelled while it ran.
+        """
+        return await self._scope.call_many(
+            calls, limit=limit, mode=mode, timeout=timeout, on_answer=on_answer
+        )
 
     async def check(self, tool: str, arguments: Mapping[str, Any] | None = None) -> ToolSpec:
         """Refuse now what `call` would refuse, without running the tool.
@@ -152,6 +223,20 @@ class Context:
         :raises CallRefused: when the tool did not start.
         """
         return self._scope.call_from_thread(tool, arguments or {})
+
+    def call_many_from_thread(
+        self,
+        calls: Sequence[ToolCall],
+        *,
+        limit: int | None = None,
+        mode: Literal["collect", "first_error"] = "collect",
+        timeout: float | None = None,
+        on_answer: Callable[[int, Answer], None] | None = None,
+    ) -> list[Answer]:
+        """Do what `call_many` does, from a ``def`` tool that runs in a worker thread."""
+        return self._scope.call_many_from_thread(
+            calls, limit=limit, mode=mode, timeout=timeout, on_answer=on_answer
+        )
 
     @property
     def cancelled(self) -> bool:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 from . import json_schema
@@ -163,11 +164,9 @@ def as_seconds(value: object, path: str) -> float:
     return value
 
 
-def _memory(value: object, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < LEAST_MEMORY_MB:
-        raise Problem(
-            path, f"must be a whole number of at least {LEAST_MEMORY_MB}, not {brief(value)}"
-        )
+def _at_least(least: int, value: object, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise Problem(path, f"must be a whole number of at least {least}, not {brief(value)}")
     return value
 
 
@@ -232,5 +231,6 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "aliases": _tool_names,
     "tags": as_lines,
     "listed": as_flag,
-    "memory_mb": _memory,
+    "memory_mb": partial(_at_least, LEAST_MEMORY_MB),
+    "cpu_seconds": partial(_at_least, 1),
 }

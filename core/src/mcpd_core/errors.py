@@ -96,10 +96,22 @@ class ToolCrashed(ToolError):
     code = "tool_crashed"
 
 
+class WrongLibrary(ToolError):
+    """Raised in place of what a tool raised because it used asyncio in trio or trio in asyncio."""
+
+    code = "wrong_library"
+
+
 class OutOfMemory(ToolError):
     """Raised in place of the answer of a tool whose process reached its memory limit."""
 
     code = "out_of_memory"
+
+
+class OutOfCpuTime(ToolError):
+    """Raised in place of the answer of a tool whose call has used up its CPU time."""
+
+    code = "out_of_cpu_time"
 
 
 class ProcessDied(ToolError):
@@ -175,6 +187,12 @@ class ServiceUnavailable(CallRefused):
     """Raised when a service that a tool needs is not installed or could not be started."""
 
     code = "service_unavailable"
+
+
+class NotStarted(CallRefused):
+    """Given in place of the answer of a call in a batch that ended before the call's turn."""
+
+    code = "not_started"
 
 
 class HostClosed(CallRefused):

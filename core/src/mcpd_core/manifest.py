@@ -267,6 +267,7 @@ def render_tool(spec: ToolSpec, *, runtime: RuntimeName) -> dict[str, Any]:
         "aliases": list(spec.aliases),
         "tags": [_rendered(tag, one_line) for tag in spec.tags],
         "memory_mb": spec.memory_mb,
+        "cpu_seconds": spec.cpu_seconds,
     }
     kept = {key: value for key, value in item.items() if value not in (None, "", False, [], {})}
     return kept if spec.listed else {**kept, "listed": False}

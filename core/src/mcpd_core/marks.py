@@ -29,6 +29,7 @@ class ToolMark:
     tags: tuple[str, ...]
     listed: bool
     memory_mb: int | None
+    cpu_seconds: int | None
 
 
 @overload
@@ -53,6 +54,7 @@ def tool(
     tags: Iterable[str] = (),
     listed: bool = True,
     memory_mb: int | None = None,
+    cpu_seconds: int | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -75,6 +77,7 @@ def tool(
     tags: Iterable[str] = (),
     listed: bool = True,
     memory_mb: int | None = None,
+    cpu_seconds: int | None = None,
 ) -> Any:
     """Mark a typed function as a tool; the function itself stays as it is.
 
@@ -88,7 +91,8 @@ def tool(
     :param title: for people; made from the name by default.
     :param category: groups tools in listings.
     :param placement: where it runs. By default ``loop`` for ``async def`` and ``thread`` for
-        ``def``.
+        ``def``. An ``async def`` in a ``thread`` runs in a loop of its library in a thread of its
+        plugin; ``process`` is a process of its own.
     :param runtime: overrides, for this tool, the runtime that the plugin's entry-point group
         declares. ``any`` says that the code is neutral (anyio, or neither library).
     :param timeout: seconds after which a call is cancelled; the host's default when ``None``.
@@ -103,7 +107,9 @@ def tool(
     :param listed: whether clients are told of it; one that is not can be called all the same.
     :param memory_mb: MiB of memory that the process of a tool with ``placement="process"`` may use,
         the interpreter's own included; the host's default when ``None``.
-    :raises ValueError: when a name is not a tool name or the timeout is not positive.
+    :param cpu_seconds: seconds of CPU time that one call of such a tool may use, likewise.
+    :raises ValueError: when a name is not a tool name, the timeout is not positive, or a limit is
+        too small.
     """
 
     other_names = tuple(aliases)
@@ -122,6 +128,8 @@ def tool(
                 f"tool {own_name!r}: memory_mb is {memory_mb!r}, less than {LEAST_MEMORY_MB}, "
                 f"in which an interpreter does not start"
             )
+        if cpu_seconds is not None and not cpu_seconds >= 1:
+            raise ValueError(f"tool {own_name!r}: cpu_seconds is {cpu_seconds!r}, less than 1")
         setattr(
             f,
             MARK,
@@ -138,6 +146,7 @@ def tool(
                 tags=tuple(tags),
                 listed=listed,
                 memory_mb=memory_mb,
+                cpu_seconds=cpu_seconds,
             ),
         )
         return f

@@ -18,9 +18,9 @@ import pydantic_core
 from pydantic.json_schema import GenerateJsonSchema
 
 from .errors import InvalidOutput, PluginLoadError
-from .marks import ToolMark, mark_of
+from .marks import mark_of
 from .parameters import Parameters, checked_function, dict_adapter, marked_functions
-from .spec import CallResult, Placement, RuntimeName, ToolSpec
+from .spec import CallResult, RuntimeName, ToolSpec
 
 _TEXT_ONLY = (str, None, type(None), Any, inspect.Signature.empty)
 
@@ -76,7 +76,7 @@ class ToolFunction:
             output_schema=output_schema,
             annotations=mark.annotations,
             runtime=mark.runtime or runtime,
-            placement=_placement(mark, self.is_async, where, plugin),
+            placement=mark.placement or ("loop" if self.is_async else "thread"),
             entry=where,
             plugin=plugin,
             timeout=mark.timeout,
@@ -85,6 +85,7 @@ class ToolFunction:
             tags=mark.tags,
             listed=mark.listed,
             memory_mb=mark.memory_mb,
+            cpu_seconds=mark.cpu_seconds,
         )
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,14 +213,3 @@ def _output_schema(adapter: pydantic.TypeAdapter[Any]) -> dict[str, Any]:
     # A schema that is only a reference lacks the root type that clients look for.
     schema.setdefault("type", "object")
     return schema
-
-
-def _placement(mark: ToolMark, is_async: bool, where: str, plugin: str) -> Placement:
-    placement = mark.placement or ("loop" if is_async else "thread")
-    if is_async and placement == "thread":
-        raise PluginLoadError(
-            plugin,
-            f"{where} is an `async def` placed in a thread.",
-            hint='Write it as a `def`, or leave out placement="thread".',
-        )
-    return placement

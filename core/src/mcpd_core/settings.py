@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from . import paths, readers
 from .errors import SettingsError
@@ -28,6 +28,8 @@ TRANSPORTS = ("http", "stdio", "socket")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 HTTP_STREAMS = ("json", "sse")
+TRIO_DRIVERS = ("auto", "fused", "guest")
+WATCHDOG_POLICIES = ("report", "move", "ignore")
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,39 @@ class ProcessesSettings:
     idle_timeout: float = _setting(300.0, readers.number(float, 0))
 
 
+@dataclass(frozen=True)
+class WatchdogSettings:
+    """``[watchdog]``: what becomes of tools that block the loop, so that nothing else runs.
+
+    :ivar threshold: seconds for which a call may keep the loop to itself.
+    :ivar policy: ``report`` names the tool in the log; ``move`` also runs its later calls in a
+        thread of its own, unless it uses a service; ``ignore`` does not look.
+    :ivar offences: how often a tool has to block the loop before it is moved.
+    :ivar report: tools that are only reported, whatever the policy is.
+    :ivar move: tools that are moved, whatever the policy is.
+    :ivar ignore: tools that are not looked at, whatever the policy is.
+    """
+
+    threshold: float = _setting(0.05, readers.number(float, 0.005))
+    policy: str = _setting("report", readers.choice(*WATCHDOG_POLICIES))
+    offences: int = _setting(3, readers.number(int, 1))
+    report: tuple[str, ...] = _setting((), readers.names())
+    move: tuple[str, ...] = _setting((), readers.names())
+    ignore: tuple[str, ...] = _setting((), readers.names())
+
+
+@dataclass(frozen=True)
+class RuntimesSettings:
+    """``[runtimes]``: how the libraries that tools are written for are driven.
+
+    :ivar trio: ``fused`` drives trio in the server's thread without another one, which needs Linux
+        and a trio that passes a test at the start; ``guest`` lets trio's guest mode do it, which
+        works everywhere and is slower; ``auto`` takes the first of them that can be had.
+    """
+
+    trio: Literal["auto", "fused", "guest"] = _setting("auto", readers.choice(*TRIO_DRIVERS))
+
+
 _SECTIONS: dict[str, type[Any]] = {
     "serve": ServeSettings,
     "plugins": PluginsSettings,
@@ -158,6 +193,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "daemon": DaemonSettings,
     "http": HttpSettings,
     "processes": ProcessesSettings,
+    "watchdog": WatchdogSettings,
 }
 
 
@@ -177,6 +213,8 @@ class Settings:
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     processes: ProcessesSettings = field(default_factory=ProcessesSettings)
+    runtimes: RuntimesSettings = field(default_factory=RuntimesSettings)
+    watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
     file: Path | None = None
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)

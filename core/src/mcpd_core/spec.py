@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeAlias
+
+from .errors import CallCancelled, CallRefused
 
 #: The library that a tool's ``async def`` code is written for. ``any`` is neutral code (anyio, or
 #: neither library) that runs in its caller's runtime and is never bridged.
@@ -97,6 +100,7 @@ class ToolSpec:
         still be called by whoever knows its name, for example from an older interface.
     :ivar memory_mb: MiB of memory that its process may use; ``None`` means the host's default. It
         says nothing about a tool that is not placed in a process.
+    :ivar cpu_seconds: seconds of CPU time that one call may use, likewise.
     """
 
     name: str
@@ -116,8 +120,9 @@ class ToolSpec:
     tags: tuple[str, ...] = ()
     listed: bool = True
     memory_mb: int | None = None
+    cpu_seconds: int | None = None
 
-    @property
+    @cached_property
     def label(self) -> str:
         """For messages."""
         return f"tool {self.name!r}"
@@ -239,6 +244,8 @@ class Call:
     :ivar on_log: receives ``(level, message)`` of the tool's log lines, on the host's thread.
     :ivar trace: W3C trace context (``traceparent``, ``tracestate``, ``baggage``) of the request.
     :ivar admission: which class of permits the call competes for.
+    :ivar on_start: called on the host's thread when the tool starts; until then the call can be
+        made again without any risk.
     """
 
     id: str
@@ -252,6 +259,21 @@ class Call:
     on_log: Callable[[str, str], None] | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
     admission: Literal["client", "worker"] = "client"
+    on_start: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call to be made, as a part of several; see `Context.call_many`.
+
+    :ivar tool: its name or an alias.
+    :ivar timeout: seconds for everything, the wait for a permit included; ``None`` means the tool's
+        own or the host's default.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -271,3 +293,8 @@ class CallResult:
     def is_error(self) -> bool:
         """Whether the tool failed."""
         return self.error is not None
+
+
+#: What becomes of one call of several: the tool's answer, its failure included; or that the tool
+#: did not start, and why; or that it was cancelled while it ran, and has cleaned up.
+Answer: TypeAlias = CallResult | CallRefused | CallCancelled

@@ -76,7 +76,7 @@ async def logged(log: list[str], entry: str) -> None:
 
 async def service(host: Host) -> TaskQueue:
     """Reach behind the proxy: both libraries run in this thread."""
-    proxy = await host.service("task_queue", "asyncio")
+    proxy = await host.service("task_queue", host.lanes.loop)
     return cast(TaskQueue, proxy._running.object)
 
 

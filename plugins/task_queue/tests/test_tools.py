@@ -65,7 +65,7 @@ async def logged(log: list[str], entry: str) -> None:
 
 
 async def store_of(host: Host) -> SQLiteTaskStore:
-    proxy = await host.service("task_queue", "asyncio")
+    proxy = await host.service("task_queue", host.lanes.loop)
     return cast(SQLiteTaskStore, proxy._running.object._store)
 
 

@@ -53,6 +53,7 @@ class LazyGroup(click.Group):
         "attach": ("serve:attach", "Connect stdin and stdout to the running daemon."),
         "plugins": ("plugins:plugins", "List and check plugins, write their manifests."),
         "tools": ("tools:tools", "List, show, search and call tools."),
+        "top": ("top:top", "Show what the running daemon does."),
         "config": ("config:config", "Show the settings, begin a settings file."),
         "doctor": ("doctor:doctor", "Examine this installation and say what to mend."),
         "completion": ("completion:completion", "Print the shell's completion script."),

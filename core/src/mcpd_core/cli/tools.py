@@ -213,6 +213,7 @@ def _describe(spec: ToolSpec) -> None:
         "runs in": f"{spec.runtime}, {spec.placement}",
         "timeout": "" if spec.timeout is None else f"{spec.timeout:g} s",
         "memory": "" if spec.memory_mb is None else f"{spec.memory_mb} MiB",
+        "CPU time": "" if spec.cpu_seconds is None else f"{spec.cpu_seconds} s",
         "effects": effects,
         "listed": "" if spec.listed else "no; it can be called by its name",
         "code": spec.entry,

@@ -11,7 +11,6 @@ import anyio
 from ..errors import DeadlineExceeded, McpdError, ToolCrashed
 from ..runtimes import Expired
 from ..spec import Call, CallResult
-from .scope import Library
 from .shaping import failure, shaped
 
 _log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ async def answered(
     call: Call,
     run: Callable[[], Awaitable[Any]],
     answer: Callable[[Any], CallResult],
-    library: Library,
+    library: str,
     *,
     limit: int,
 ) -> CallResult:
@@ -61,7 +60,7 @@ async def answered(
         )
 
 
-def _is_cancellation(error: BaseException, library: Library) -> bool:
+def _is_cancellation(error: BaseException, library: str) -> bool:
     """Whether an exception is the cancellation of the caller, which runs in ``library``.
 
     trio delivers it inside a group when other tasks of a nursery raised meanwhile. In asyncio it

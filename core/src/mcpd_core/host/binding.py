@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import PluginLoadError, ToolUnavailable
@@ -30,13 +30,15 @@ class Bound:
     :ivar declared: the contract as its plugin states it.
     :ivar spec: the same with runtime and placement as they were selected.
     :ivar function: the code, its argument check and the shape of its answer.
-    :ivar target: where it runs.
+    :ivar target: where it runs; ``thread`` is a worker thread, for a ``def``.
+    :ivar own_thread: whether the library of ``target`` runs it in the thread of its plugin.
     """
 
     declared: ToolSpec
     spec: ToolSpec
     function: ToolFunction
     target: Target
+    own_thread: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class Binder:
         self._hooks = hooks
         self._bound: dict[str, Bound | Apart | BoundContent] = {}
         self._stale: set[tuple[str, str]] = set()
+        self._users: set[str] = set()
+        #: What ran on the host's loop before `move_to_thread`.
+        self._moved: dict[str, Bound] = {}
 
     def get(self, spec: Offer) -> Bound | Apart | BoundContent | None:
         """Return what is bound already."""
@@ -82,9 +87,38 @@ class Binder:
             function = await self._load(spec)
             # The code's own word counts where its manifest is older.
             if function.spec.placement != "process":
-                bound = Bound(spec, selected, function, _target(selected, function))
+                bound = _bound(spec, selected, function)
         self._bound[spec.label] = bound
         return bound
+
+    def note_service(self, spec: Offer) -> None:
+        """Note that a tool uses a service, whose owner's thread it has to stay in; one that was
+        moved runs where it did before from its next call on."""
+        self._users.add(spec.label)
+        moved, bound = self._moved.pop(spec.label, None), self._bound.get(spec.label)
+        if moved is not None and bound is not None and moved.declared is bound.declared:
+            self._bound[spec.label] = moved
+
+    def move_to_thread(self, label: str) -> bool:
+        """Run the later calls of a tool that has blocked the host's loop outside of its thread: an
+        ``async def`` in the thread of its plugin, a ``def`` in a worker thread.
+
+        :param label: of its contract.
+        :returns: whether that is so now. It is not for a tool that has used a service, because what
+            it holds of it belongs to its owner's thread; nor for what is no tool, or has not been
+            called yet.
+        """
+        bound = self._bound.get(label)
+        if not isinstance(bound, Bound):
+            return False
+        if bound.own_thread or bound.target == "thread":
+            return True
+        if label in self._users:
+            return False
+        spec = replace(bound.spec, placement="thread")
+        self._moved[label] = bound
+        self._bound[label] = _bound(bound.declared, spec, bound.function)
+        return True
 
     async def _load(self, spec: ToolSpec) -> ToolFunction:
         try:
@@ -125,15 +159,12 @@ def _unavailable(spec: Offer, error: PluginLoadError) -> ToolUnavailable:
     )
 
 
-def _target(spec: ToolSpec, function: ToolFunction) -> Target:
-    if not function.is_async and function.spec.placement == "thread":
+def _bound(declared: ToolSpec, selected: ToolSpec, function: ToolFunction) -> Bound:
+    code = function.spec.placement
+    if not function.is_async and (code == "thread" or selected.placement == "thread"):
         # Whatever the manifest says: only the code's own word puts a `def` on the loop.
-        return "thread"
-    if spec.placement == "thread":
-        if function.is_async:
-            raise ToolUnavailable(
-                f"The tool {spec.name!r} is an `async def`, which cannot run in a thread.",
-                hint='Let its plugin declare placement="loop".',
-            )
-        return "thread"
-    return spec.runtime
+        return Bound(declared, selected, function, "thread")
+    # Unless a hook has said otherwise, the code's own word counts where its manifest is older.
+    placement = code if selected is declared else selected.placement
+    own_thread = function.is_async and "thread" in (placement, selected.placement)
+    return Bound(declared, selected, function, selected.runtime, own_thread)

@@ -27,6 +27,7 @@ class CallOptions(TypedDict, total=False):
     on_progress: Callable[[Progress], None] | None
     on_log: Callable[[str, str], None] | None
     trace: Mapping[str, str] | None
+    on_start: Callable[[], None] | None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from ..errors import HostClosed, Interrupted
 from ..spec import Call, CallResult
@@ -13,17 +11,48 @@ from .shaping import failure
 
 
 class Flight:
-    """One top-level call in flight.
+    """One top-level call in flight, for as long as the block runs of which this is the context
+    manager.
 
     :ivar running: whether the tool has started.
     :ivar shed: whether a drain has cancelled it.
     """
 
-    def __init__(self, call: Call, task: asyncio.Task[object]) -> None:
+    __slots__ = ("_flights", "call", "running", "shed", "task")
+
+    def __init__(self, flights: Flights, call: Call, task: asyncio.Task[object]) -> None:
+        self._flights = flights
         self.call = call
         self.task = task
         self.running = False
         self.shed = False
+
+    def __enter__(self) -> Flight:
+        self._flights.add(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._flights.remove(self)
+
+    def answer(self) -> CallResult | None:
+        """Return what the call, which was cancelled, answers when a drain has cancelled it.
+
+        :returns: ``None`` when its caller cancelled it.
+        :raises HostClosed: when a drain cancelled it before its tool started.
+        """
+        if not self.shed:
+            return None
+        if sys.version_info >= (3, 11):
+            self.task.uncancel()
+        if not self.running:
+            raise closed() from None
+        return failure(
+            Interrupted(
+                f"The server shut down while the {self.call.spec.label} ran; "
+                f"it was cancelled and has cleaned up.",
+                hint="Call it again when the server is back, if that is safe.",
+            )
+        )
 
 
 class Flights:
@@ -37,25 +66,31 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flights)
 
-    @contextmanager
-    def track(self, call: Call) -> Iterator[None]:
-        """Count a call in flight for as long as the block runs, in the task that awaits it."""
+    def track(self, call: Call) -> Flight:
+        """Return what counts a call in flight; used in the task that awaits the call."""
         task = asyncio.current_task()
         assert task is not None
-        self._flights[call.id] = Flight(call, task)
+        return Flight(self, call, task)
+
+    def add(self, flight: Flight) -> None:
+        """Count a call from now on."""
+        self._flights[flight.call.id] = flight
         self._idle.clear()
-        try:
-            yield
-        finally:
-            del self._flights[call.id]
-            if not self._flights:
-                self._idle.set()
+
+    def remove(self, flight: Flight) -> None:
+        """Count a call no longer."""
+        del self._flights[flight.call.id]
+        if not self._flights:
+            self._idle.set()
 
     def started(self, call: Call) -> None:
         """Note that a call's tool runs from now on; calls nested in another are not noted."""
-        flight = self._flights.get(call.id)
-        if flight is not None:
-            flight.running = True
+        if call.parent is None:
+            flight = self._flights.get(call.id)
+            if flight is not None:
+                flight.running = True
+        if call.on_start is not None:
+            call.on_start()
 
     async def drain(self, grace: float) -> None:
         """Wait for all, then cancel what is left and wait for its clean-up.
@@ -70,27 +105,6 @@ class Flights:
                 flight.task.cancel()
             # Without a limit: each of them ends when its tool has cleaned up.
             await self._idle.wait()
-
-    def answer_to_shed(self, call: Call) -> CallResult | None:
-        """Return what a call that was cancelled answers, when a drain cancelled it.
-
-        :returns: ``None`` when its caller cancelled it.
-        :raises HostClosed: when a drain cancelled it before its tool started.
-        """
-        flight = self._flights[call.id]
-        if not flight.shed:
-            return None
-        if sys.version_info >= (3, 11):
-            flight.task.uncancel()
-        if not flight.running:
-            raise closed() from None
-        return failure(
-            Interrupted(
-                f"The server shut down while the {call.spec.label} ran; "
-                f"it was cancelled and has cleaned up.",
-                hint="Call it again when the server is back, if that is safe.",
-            )
-        )
 
 
 def closed() -> HostClosed:

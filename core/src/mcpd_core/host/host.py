@@ -1,40 +1,35 @@
-"""`Host`: the way of every call, and the owner of everything a call needs."""
+"""`Host`: the owner of everything that a call needs."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from typing_extensions import Unpack
-
 from ..catalog import Catalog
-from ..context import Context
-from ..errors import UnknownTool
 from ..executor import Admission, Limits
 from ..hooks import Hooks
-from ..hookspecs import Outcome
 from ..importer import Importer
 from ..services import Health
-from ..spec import Call, CallResult, Offer, Principal, Progress, ToolSpec
-from .answering import answered
-from .binding import Apart, Binder, Bound
-from .content import CallOptions, ContentCalls
-from .content_binding import BoundContent, CompletionSpec
+from ..spec import Answer, CallResult, Offer, Principal, Progress, ToolCall, ToolSpec
+from .binding import Binder
+from .calling import CallPath
 from .extras import Extras
-from .flight import Flights, closed
-from .lanes import Lanes, before
+from .flight import Flights
+from .lane import Lane
+from .lanes import Lanes
+from .many import Mode, OnAnswer, call_many
+from .overview import overview
 from .plugins import enlist
-from .policy import authorise, may_call
-from .scope import Library, Scope, Share
+from .policy import may_call
 from .services import ServiceProxy, Services
+from .statistics import Statistics
 from .switching import Switched, Switches
 from .usage import Usage
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ..inventory import Inventory
@@ -42,7 +37,7 @@ if TYPE_CHECKING:
     from .services import StreamServer
 
 
-class Host(ContentCalls):
+class Host(CallPath):
     """Owns catalog, runtimes, services and executor; every call goes through `call`.
 
     Use it as an async context manager on the asyncio loop that is to be the host's. Leaving it
@@ -80,7 +75,9 @@ class Host(ContentCalls):
         #: Serves a client over a connected socket, on behalf of a principal and under a name; set
         #: by the server, where there is one.
         self.stream_server: StreamServer | None = None
-        self._ids = (f"{secrets.token_hex(3)}-{n}" for n in itertools.count(1))
+        # Ids of different hosts differ, because their logs may be read together.
+        start = secrets.token_hex(3)
+        self._ids = (f"{start}-{n}" for n in itertools.count(1))
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -88,6 +85,8 @@ class Host(ContentCalls):
         self.lanes = Lanes(self.importer, self.settings)
         self._flights = Flights()
         self._usage = Usage()
+        self.statistics = Statistics()
+        self.watchdog = Watchdog(self.settings.watchdog, self._binder.move_to_thread)
         self._switches = Switches(self, self._hooks, self._services, self._usage)
         await enlist(self, self._hooks, self._services)
         return self
@@ -100,6 +99,7 @@ class Host(ContentCalls):
             await self._services.aclose()
         finally:
             await self.lanes.aclose()
+            self.watchdog.close()
 
     async def start_services(self) -> None:
         """Start the services that start with the server; a failure is logged."""
@@ -129,6 +129,10 @@ class Host(ContentCalls):
         """Return how each service that was started is."""
         return self._services.health()
 
+    def overview(self) -> dict[str, Any]:
+        """Return what runs and what became of the calls, as JSON data (see `overview`)."""
+        return overview(self, self._binder, self._admission)
+
     # --- calls --------------------------------------------------------------------------------
 
     def tools_for(self, principal: Principal) -> tuple[ToolSpec, ...]:
@@ -148,6 +152,7 @@ class Host(ContentCalls):
         on_log: Callable[[str, str], None] | None = None,
         trace: Mapping[str, str] | None = None,
         admission: Literal["client", "worker"] = "client",
+        on_start: Callable[[], None] | None = None,
     ) -> CallResult:
         """Call a tool; awaited on the host's loop. Cancelling the awaiting task cancels the tool.
 
@@ -157,6 +162,7 @@ class Host(ContentCalls):
         :param on_progress: called on this thread for each progress report of the tool.
         :param on_log: called on this thread with level and text of each log line of the tool.
         :param trace: W3C trace context of the request.
+        :param on_start: called on this thread when the tool starts.
         :returns: the answer; a tool's failure is an answer too.
         :raises CallRefused: when the tool did not start.
         """
@@ -170,210 +176,55 @@ class Host(ContentCalls):
             on_progress=on_progress,
             on_log=on_log,
             trace=trace,
+            on_start=on_start,
         )
 
-    async def _lead(
+    async def call_many(
         self,
-        spec: Offer,
-        arguments: Mapping[str, Any],
+        calls: Sequence[ToolCall],
         *,
         principal: Principal,
         client: str,
+        limit: int | None = None,
+        mode: Mode = "collect",
+        timeout: float | None = None,
         admission: Literal["client", "worker"] = "client",
-        **options: Unpack[CallOptions],
-    ) -> CallResult:
-        if self.closing:
-            raise closed()
-        timeout = options.get("timeout")
-        if timeout is None:
-            timeout = spec.timeout or self.settings.executor.timeout
-        call = Call(
-            id=next(self._ids),
-            spec=spec,
-            arguments=arguments,
+        on_answer: OnAnswer | None = None,
+    ) -> list[Answer]:
+        """Call several tools; awaited on the host's loop. However it ends, nothing runs on.
+
+        :param limit: how many may run at once, at least 1; ``None``, or more than may run for one
+            client, means as many as may.
+        :param mode: ``first_error`` cancels what runs when a call fails, and starts nothing more.
+        :param timeout: seconds for all of them; each has its own as well.
+        :param on_answer: called on this thread with the index and the answer of each call that
+            ended by itself, as they come.
+        :returns: an answer for each call, in their order.
+        """
+        return await call_many(
+            self,
+            calls,
             principal=principal,
             client=client,
-            deadline=time.monotonic() + timeout,
-            on_progress=options.get("on_progress"),
-            on_log=options.get("on_log"),
-            trace=options.get("trace") or {},
+            limit=limit,
+            mode=mode,
+            timeout=timeout,
             admission=admission,
+            on_answer=on_answer,
         )
-        with self._flights.track(call), self._usage.of(spec.plugin):
-            try:
-                return await self._admitted(call, "asyncio")
-            except asyncio.CancelledError:
-                answer = self._flights.answer_to_shed(call)
-                if answer is None:
-                    raise
-                return answer
 
-    async def call_nested(
-        self, parent: Scope, name: str, arguments: Mapping[str, Any]
-    ) -> CallResult:
-        """Call a tool from within another; awaited in the parent's library (see `Context.call`)."""
-        outer = parent.call
-        spec = self._look_up(name, outer.principal, within=outer.spec.plugin)
-        deadline = outer.deadline
-        if spec.timeout is not None:
-            own = time.monotonic() + spec.timeout
-            deadline = own if deadline is None else min(own, deadline)
-        call = Call(
-            id=next(self._ids),
-            spec=spec,
-            arguments=arguments,
-            principal=outer.principal,
-            client=outer.client,
-            deadline=deadline,
-            parent=outer,
-            trace=outer.trace,
-            admission=outer.admission,
-        )
-        # A thread's nested call has been brought to the loop by `submit`.
-        library: Library = "asyncio" if parent.library == "thread" else parent.library
-        with self._usage.of(spec.plugin):
-            if parent.share.held:
-                with parent.share.works(parent):
-                    return await self._perform(call, library, parent.share)
-            return await self._admitted(call, library)
+    async def service(self, name: str, lane: Lane, *, user: Offer | None = None) -> Any:
+        """Return a service for code that runs in ``lane`` (see `Context.service`).
 
-    async def check(
-        self, name: str, arguments: Mapping[str, Any], *, principal: Principal
-    ) -> ToolSpec:
-        """Refuse what `call` would refuse, without running anything; awaited on the host's loop.
-
-        :raises CallRefused: when the call would be refused, `Busy` apart.
+        :param user: the tool whose code it is.
         """
-        spec = self._look_up(name, principal)
-        bound = self._binder.get(spec) or await self._bind(spec, None)
-        if isinstance(bound, Apart):
-            await self._check_apart(bound, arguments, principal)
-        else:
-            bound.function.validate(arguments)
-        return spec
-
-    async def _bind(self, spec: Offer, deadline: float | None) -> Bound | Apart | BoundContent:
-        binding = asyncio.ensure_future(self._binder.bind(spec))
-        problem = f"The code of the {spec.label} has not been loaded in time."
-        return await before(deadline, binding, problem)
-
-    def _look_up(self, name: str, principal: Principal, *, within: str = "") -> ToolSpec:
-        """Return the tool of a name, if the principal may call it.
-
-        :param within: the plugin whose tool makes the call: what is in flight when its plugin is
-            disabled can be finished.
-        """
-        spec = self.catalog.get(name)
-        if spec is None:
-            disabled, row = self.inventory.disabled_tool(name)
-            if disabled is not None and row is not None:
-                if row.name != within:
-                    raise UnknownTool(
-                        f"The tool {name!r} is not offered: its plugin {row.name!r} is disabled.",
-                        hint=f"Enable it: mcpd plugins enable {row.name}",
-                        data={"plugin": row.name, "state": row.state},
-                    )
-                spec = disabled
-        if spec is None:
-            close = self.catalog.close_matches(name)
-            raise UnknownTool(
-                f"No tool is called {name!r}.",
-                hint=f"Did you mean {' or '.join(map(repr, close))}?" if close else "",
-            )
-        authorise(principal, spec, self.settings.http)
-        return spec
-
-    async def _admitted(self, call: Call, library: Library) -> CallResult:
-        admission = self._admission[call.admission]
-        permit = await self.lanes.from_library(
-            library,
-            partial(admission.acquire, call.client, call.spec.label, deadline=call.deadline),
-        )
-        share = Share(admission, permit)
-        try:
-            with share.works(None):
-                return await self._perform(call, library, share)
-        finally:
-            share.close()
-
-    async def _perform(self, call: Call, library: Library, share: Share) -> CallResult:
-        """Bind, validate, run, shape and observe one call, in the library of its caller."""
-        bound = self._binder.get(call.spec)
-        if bound is None:
-            bind = partial(self._bind, call.spec, call.deadline)
-            bound = await self.lanes.from_library(library, bind)
-        if isinstance(bound, Apart):
-            apart = partial(self._perform_apart, bound, call, share)
-            return await self.lanes.from_library(library, apart)
-        arguments = bound.function.validate(call.arguments)
-        target = library if bound.target == "any" else bound.target
-        scope = Scope(self, call, target, share)
-        if bound.function.context_parameter is not None:
-            arguments[bound.function.context_parameter] = Context(scope)
-        run = partial(self.lanes.run_tool, bound, scope, arguments, library)
-        if isinstance(call.spec, CompletionSpec):
-            # Nobody observes what a person types.
-            self._flights.started(call)
-            limit = self.settings.executor.max_result_bytes
-            return await answered(call, run, bound.function.answer, library, limit=limit)
-        return await self._observed(call, run, bound.function.answer, library)
-
-    async def _perform_apart(self, bound: Apart, call: Call, share: Share) -> CallResult:
-        """Do what `_perform` does for a tool in a process; awaited on the host's loop."""
-        scope = Scope(self, call, "asyncio", share)
-        ready = self.lanes.processes.prepared(bound.declared, bound.spec.runtime, call)
-        async with ready as errand:
-            if errand.stale:
-                self._binder.report_stale(bound.declared)
-            run = partial(errand.run, report=scope.report, log=scope.log)
-            return await self._observed(call, run, lambda result: result, "asyncio")
-
-    async def _check_apart(
-        self, bound: Apart, arguments: Mapping[str, Any], principal: Principal
-    ) -> None:
-        deadline = time.monotonic() + self.settings.executor.timeout
-        call = Call(next(self._ids), bound.spec, arguments, principal, "check", deadline)
-        async with self.lanes.processes.prepared(bound.declared, bound.spec.runtime, call):
-            # That it got so far is the answer.
-            return
-
-    async def _observed(
-        self,
-        call: Call,
-        run: Callable[[], Awaitable[Any]],
-        answer: Callable[[Any], CallResult],
-        library: Library,
-    ) -> CallResult:
-        """Run a tool whose arguments are checked, before the eyes of the observers.
-
-        :param answer: shapes what ``run`` returns.
-        """
-        self._flights.started(call)
-        self._hooks.before_call(call)
-        started = time.perf_counter()
-        result: CallResult | None = None
-        error: BaseException | None = None
-        try:
-            limit = self.settings.executor.max_result_bytes
-            result = await answered(call, run, answer, library, limit=limit)
-            return result
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            self._hooks.after_call(call, Outcome(result, error, time.perf_counter() - started))
-            # The error's traceback holds this frame, and with it the arguments.
-            error = None
-
-    async def service(self, name: str, library: Library) -> Any:
-        """Return a service for code that runs in ``library`` (see `Context.service`)."""
-        running = await self.lanes.from_library(library, partial(self._services.get, name))
-        if running.service.runtime == library:
-            return running.object
-        if library == "trio":
-            return ServiceProxy(running, self.lanes.trio.run_in_host)
+        if user is not None:
+            self._binder.note_service(user)
+        running = await self.lanes.beside(lane).run_in_host(partial(self._services.get, name))
         assert running.runtime is not None
-        return ServiceProxy(running, running.runtime.run)
+        if running.runtime is lane:
+            return running.object
+        return ServiceProxy(running, partial(self.lanes.cross, lane, running.runtime))
 
     # --- plugins ------------------------------------------------------------------------------
 

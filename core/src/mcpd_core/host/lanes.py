@@ -16,13 +16,15 @@ from ..runtimes import (
     AsyncioRuntime,
     Outcome,
     Runtime,
+    ThreadBridge,
     ThreadRuntime,
     TrioRuntime,
     capture,
 )
 from .binding import Bound
 from .content_binding import BoundContent
-from .scope import Library, Scope
+from .lane import Lane
+from .scope import Scope
 
 if TYPE_CHECKING:
     from ..runtimes.processes import ProcessRuntime
@@ -32,7 +34,11 @@ T = TypeVar("T")
 
 
 class Lanes:
-    """Owns the runtimes and runs functions in them. Made on the host's loop."""
+    """Owns the runtimes and runs functions in them. Made on the host's loop.
+
+    :ivar loop: the host's loop.
+    :ivar trio: trio, on the host's thread too.
+    """
 
     def __init__(self, importer: Importer, settings: Settings) -> None:
         limits = settings.executor
@@ -40,10 +46,13 @@ class Lanes:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._asyncio = AsyncioRuntime()
-        self._threads = ThreadRuntime(limits.concurrency + limits.workers, limits.cancel_grace)
-        self.trio = TrioRuntime()
-        self._starting: asyncio.Task[None] | None = None
+        self._pool = ThreadRuntime(limits.concurrency + limits.workers, limits.cancel_grace)
+        self.loop = AsyncioRuntime()
+        self.trio = TrioRuntime(settings.runtimes.trio)
+        #: The threads of plugins, by plugin and library; one that can be used no more is replaced.
+        self._threads: dict[tuple[str, str], ThreadBridge] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._starting: dict[Lane, asyncio.Task[None]] = {}
 
     @cached_property
     def processes(self) -> ProcessRuntime:
@@ -59,61 +68,147 @@ class Lanes:
         )
 
     def dismiss(self, plugin: str) -> None:
-        """Let the worker processes of a plugin go, if there are any."""
+        """Let the threads and the worker processes of a plugin end, if there are any."""
+        for key in [key for key in self._threads if key[0] == plugin]:
+            self._end(self._threads.pop(key))
         if "processes" in self.__dict__:
             self.processes.dismiss(plugin)
 
-    async def runtime(self, name: str, *, deadline: float | None = None) -> Runtime:
-        """Return a runtime, started if need be; awaited on the host's loop.
+    # --- which lane ---------------------------------------------------------------------------
+
+    def of(self, bound: Bound | BoundContent, origin: Lane) -> Lane | None:
+        """Return the lane that a tool's code runs in.
+
+        :param origin: that of its caller.
+        :returns: ``None`` for a ``def`` that runs in a worker thread.
+        """
+        if bound.target == "thread":
+            return None
+        if isinstance(bound, Bound) and bound.own_thread:
+            return self._thread_of(bound.declared.plugin, bound.target)
+        if bound.target == "any":
+            return origin
+        return self.trio if bound.target == "trio" else self.loop
+
+    def beside(self, lane: Lane | None) -> Lane:
+        """Return the lane in which the host's own code is awaited on behalf of code in ``lane``:
+        that one, where it shares the host's thread."""
+        return self.trio if lane is self.trio else self.loop
+
+    def _thread_of(self, plugin: str, target: str) -> ThreadBridge:
+        # One for all of a plugin's tools, whose modules may share what must not be used by two
+        # threads at once.
+        library = "trio" if target == "trio" else "asyncio"
+        bridge = self._threads.get((plugin, library))
+        if bridge is None or not bridge.usable:
+            if bridge is not None:
+                self._end(bridge)
+            patience = self._settings.executor.cancel_grace
+            bridge = ThreadBridge(library, patience=patience, label=f"the plugin {plugin}")
+            self._threads[plugin, library] = bridge
+        return bridge
+
+    def _end(self, bridge: ThreadBridge) -> None:
+        task = self._loop.create_task(bridge.aclose())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    @property
+    def loop_name(self) -> str:
+        """Which event loop the host runs on, such as ``uvloop``."""
+        return type(self._loop).__module__.partition(".")[0]
+
+    def started(self) -> list[tuple[str, str]]:
+        """Return the name and the rung of each place where code can run at the moment.
+
+        The names are those of `mcpd_core.host.overview.runs_in`.
+        """
+        places = [(self.loop.name, self.loop.rung)]
+        if self.trio.running:
+            places.append((self.trio.name, self.trio.rung))
+        threads = {f"{library} thread": lane.rung for (_, library), lane in self._threads.items()}
+        places += sorted(threads.items())
+        places.append((self._pool.name, self._pool.rung))
+        if "processes" in self.__dict__:
+            places.append(("process", self.processes.rung))
+        return places
+
+    # --- into lanes and out of them -----------------------------------------------------------
+
+    async def runtime(self, name: str, *, deadline: float | None = None) -> Lane:
+        """Return a runtime on the host's thread, started if need be; awaited on the host's loop.
 
         :param deadline: `time.monotonic` time until which to wait for its start.
         :raises McpdError: when it cannot be started, or not in time.
         """
         if name != "trio":
-            return self._asyncio
-        if not self.trio.running:
-            if self._starting is None or self._starting.done():
-                self._starting = self._loop.create_task(self._start_trio())
-            await before(deadline, self._starting, "The trio runtime has not started in time.")
+            return self.loop
+        await self._started(self.trio, deadline)
         return self.trio
 
-    async def _start_trio(self) -> None:
-        await asyncio.wrap_future(self._importer.load("trio"))
-        await self.trio.start()
+    async def _started(self, lane: Lane, deadline: float | None) -> None:
+        if isinstance(lane, AsyncioRuntime):
+            return
+        assert isinstance(lane, (TrioRuntime, ThreadBridge))
+        if not lane.running:
+            starting = self._starting.get(lane)
+            if starting is None:
+                starting = self._starting[lane] = self._loop.create_task(self._start(lane))
+                starting.add_done_callback(partial(self._on_start, lane))
+            problem = f"The {lane.name} runtime has not started in time."
+            await before(deadline, starting, problem)
+
+    def _on_start(self, lane: Lane, start: asyncio.Task[None]) -> None:
+        del self._starting[lane]
+        if not start.cancelled():
+            # Whoever waited for it is told; nobody may have waited for so long.
+            start.exception()
+
+    async def _start(self, lane: TrioRuntime | ThreadBridge) -> None:
+        if lane.name == "trio":
+            for module in ("trio", "mcpd_core.runtimes.trio_fused"):
+                await asyncio.wrap_future(self._importer.load(module))
+        await lane.start()
 
     async def run_tool(
-        self, bound: Bound | BoundContent, scope: Scope, arguments: dict[str, Any], library: Library
+        self, bound: Bound | BoundContent, scope: Scope, arguments: dict[str, Any], lane: Lane
     ) -> Any:
-        """Run a tool where it belongs; awaited in the library of its caller.
+        """Run a tool where it belongs.
 
+        :param lane: in which this is awaited, on the host's thread.
         :raises Expired: when the call's deadline passed.
         """
         run = partial(bound.function.function, **arguments)
         deadline = scope.call.deadline
-        if scope.library == "thread":
-            threaded = partial(self._threads.run, run, deadline=deadline, on_cancel=scope.cancel)
-            return await self.from_library(library, threaded)
+        if scope.lane is None:
+            threaded = partial(self._pool.run, run, deadline=deadline, on_cancel=scope.cancel)
+            return await lane.run_in_host(threaded)
         function = run if bound.function.is_async else partial(_as_async, run)
-        if scope.call.parent is not None and scope.library == library:
+        if scope.lane is lane:
+            parent = scope.call.parent
+            if parent is None:
+                return await lane.run(function, deadline=deadline)
             # The parent's own deadline is enforced where the parent is waited for.
-            own = None if deadline == scope.call.parent.deadline else deadline
-            here = self.trio if library == "trio" else self._asyncio
-            return await here.run_here(function, deadline=own)
-        return await self.from_library(
-            library, partial(self._run_in, scope.library, function, deadline)
-        )
+            own = None if deadline == parent.deadline else deadline
+            return await lane.run_here(function, deadline=own)
+        return await lane.run_in_host(partial(self._enter, scope.lane, function, deadline))
 
-    async def _run_in(
-        self, name: str, function: Callable[[], Awaitable[T]], deadline: float | None
+    async def _enter(
+        self, lane: Lane, function: Callable[[], Awaitable[T]], deadline: float | None
     ) -> T:
-        runtime = await self.runtime(name, deadline=deadline)
-        return await runtime.run(function, deadline=deadline)
+        await self._started(lane, deadline)
+        return await lane.run(function, deadline=deadline)
 
-    async def from_library(self, library: Library, function: Callable[[], Awaitable[T]]) -> T:
-        """Await on the host's loop, coming from code that runs in ``library``."""
-        if library == "trio":
-            return await self.trio.run_in_host(function)
-        return await function()
+    async def in_host(self, lane: Lane, function: Callable[[], Awaitable[T]]) -> T:
+        """Await the host's own code, which expects the host's thread, coming from a lane."""
+        if self.beside(lane) is lane:
+            return await function()
+        return await lane.run_in_host(function)
+
+    async def cross(self, lane: Lane, to: Runtime, function: Callable[[], Awaitable[T]]) -> T:
+        """Run a function in another runtime; awaited in a lane."""
+        inside = function if to is self.loop else partial(to.run, function)
+        return await lane.run_in_host(inside)
 
     def submit(
         self,
@@ -130,9 +225,11 @@ class Lanes:
         future.set_running_or_notify_cancel()
 
         def finish(task: asyncio.Task[Outcome[T]]) -> None:
+            self._pool.resume()
             future.set_result(Outcome(cancelled=True) if task.cancelled() else task.result())
 
         def start() -> None:
+            self._pool.wait()
             task = self._loop.create_task(capture(function))
             task.add_done_callback(finish)
             on_start(task)
@@ -148,9 +245,14 @@ class Lanes:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     async def aclose(self) -> None:
-        """Close the runtimes."""
+        """Close the runtimes, the threads of plugins first: what they run may be in the midst of a
+        call to the others."""
+        for bridge in self._threads.values():
+            self._end(bridge)
+        if self._ending:
+            await asyncio.wait(self._ending)
         await self.trio.aclose()
-        await self._threads.aclose()
+        await self._pool.aclose()
         if "processes" in self.__dict__:
             await self.processes.aclose()
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import CallCancelled, McpdError
 from ..executor import Admission, Permit
-from ..spec import Call, CallResult, Progress, ToolSpec
+from ..spec import Answer, Call, CallResult, Progress, ToolCall, ToolSpec
+from .lane import Lane
+from .many import call_many_within
 from .shaping import one_line
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .calling import CallPath
 
-#: In which library the code of a call runs.
-Library = Literal["asyncio", "trio", "thread"]
+T = TypeVar("T")
 
 _log = logging.getLogger("mcpd.tool")
 
@@ -34,48 +34,56 @@ class Share:
     def __init__(self, admission: Admission, permit: Permit) -> None:
         self._admission = admission
         self._permit = permit
-        self._working = 0
+        #: The top-level call is the first that works.
+        self._working = 1
         self._waiting = 0
         self._closed = False
+
+    def __enter__(self) -> Share:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        # For good: what a tool has left running may still call `waiting`.
+        self._closed = True
+        self._admission.release(self._permit)
 
     @property
     def held(self) -> bool:
         """Whether the permit is in use, so that a nested call may run under it."""
         return self._permit.held
 
-    @contextmanager
-    def works(self, parent: Scope | None) -> Iterator[None]:
-        """Count a call as working; its parent does not count while it waits for it.
+    def enter(self, parent: Scope) -> None:
+        """Count a nested call as working; its parent does not count while it waits for it.
 
-        :param parent: the call that this one is nested in, if it runs under the same permit.
+        :param parent: the call that it is nested in.
         """
-        self._working += 1
-        if parent is not None:
-            parent.nested += 1
-            self._working -= parent.nested == 1
-        try:
-            yield
-        finally:
-            if parent is not None:
-                parent.nested -= 1
-                self._working += parent.nested == 0
-            self._working -= 1
-            self._settle()
+        self._working += parent.nested > 0
+        parent.nested += 1
+
+    def leave(self, parent: Scope) -> None:
+        """Count a nested call no longer."""
+        parent.nested -= 1
+        self._working -= parent.nested > 0
+        self._settle()
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        self._waiting += 1
-        self._settle()
+        """Count a wait for other work for as long as the block runs."""
+        self.wait()
         try:
             yield
         finally:
-            self._waiting -= 1
-            self._settle()
+            self.resume()
 
-    def close(self) -> None:
-        """Give the permit back for good: what a tool has left running may still call `waiting`."""
-        self._closed = True
-        self._admission.release(self._permit)
+    def wait(self) -> None:
+        """Count one more wait for other work."""
+        self._waiting += 1
+        self._settle()
+
+    def resume(self) -> None:
+        """Count one wait less."""
+        self._waiting -= 1
+        self._settle()
 
     def _settle(self) -> None:
         if self._closed:
@@ -88,25 +96,42 @@ class Share:
 
 
 class Scope:
-    """What stands behind the `Context` of one call; see `mcpd_core.context.CallScope`."""
+    """What stands behind the `Context` of one call; see `mcpd_core.context.CallScope`.
 
-    def __init__(self, host: Host, call: Call, library: Library, share: Share) -> None:
+    :ivar lane: where the call's code runs; ``None`` for a ``def`` in a worker thread, which has no
+        loop.
+    """
+
+    def __init__(self, host: CallPath, call: Call, lane: Lane | None, share: Share) -> None:
         self.call = call
-        self.library = library
+        self.lane = lane
         self.share = share
         self._host = host
         #: How many calls of the same permit are nested in this one at the moment.
         self.nested = 0
-        self._cancelled = threading.Event()
+        self._cancelled = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
+    def callers(self) -> tuple[str, ...]:
+        names: list[str] = []
+        call = self.call.parent
+        while call is not None:
+            names.append(call.spec.name)
+            call = call.parent
+        return tuple(reversed(names))
+
+    @property
+    def max_result_bytes(self) -> int:
+        return self._host.settings.executor.max_result_bytes
+
+    @property
     def cancelled(self) -> bool:
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def cancel(self) -> None:
         """Tell a ``def`` tool to stop, and cancel the calls it waits for."""
-        self._cancelled.set()
+        self._cancelled = True
         for task in list(self._tasks):
             task.cancel()
 
@@ -132,36 +157,51 @@ class Scope:
             self._host.lanes.on_loop(self.call.on_log, level, message)
 
     async def call_tool(self, tool: str, arguments: Mapping[str, Any]) -> CallResult:
-        self._refuse_in_thread("call")
-        return await self._host.call_nested(self, tool, arguments)
+        call = partial(self._host.call_nested, self, tool, arguments)
+        return await self._host.lanes.in_host(self._awaited("call"), call)
+
+    async def call_many(self, calls: Sequence[ToolCall], **options: Any) -> list[Answer]:
+        many = partial(call_many_within, self._host, self, calls, **options)
+        return await self._host.lanes.in_host(self._awaited("call_many"), many)
 
     async def check(self, tool: str, arguments: Mapping[str, Any]) -> ToolSpec:
-        self._refuse_in_thread("check")
-        return await self._host.lanes.from_library(
-            self.library,
-            partial(self._host.check, tool, arguments, principal=self.call.principal),
-        )
+        check = partial(self._host.check, tool, arguments, principal=self.call.principal)
+        return await self._awaited("check").run_in_host(check)
 
     async def service(self, name: str) -> Any:
-        self._refuse_in_thread("service")
-        return await self._host.service(name, self.library)
+        lane = self._awaited("service")
+        service = partial(self._host.service, name, lane, user=self.call.spec)
+        return await self._host.lanes.in_host(lane, service)
 
-    def waiting(self) -> Any:
-        return self.share.waiting()
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        on_loop = self._host.lanes.on_loop
+        on_loop(self.share.wait)
+        try:
+            yield
+        finally:
+            on_loop(self.share.resume)
 
     def call_from_thread(self, tool: str, arguments: Mapping[str, Any]) -> CallResult:
-        if self.library != "thread":
+        return self._from_thread("call", partial(self._host.call_nested, self, tool, arguments))
+
+    def call_many_from_thread(self, calls: Sequence[ToolCall], **options: Any) -> list[Answer]:
+        many = partial(call_many_within, self._host, self, calls, **options)
+        return self._from_thread("call_many", many)
+
+    def _from_thread(self, method: str, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Wait in a worker thread for what runs on the host's loop."""
+        if self.lane is not None:
             raise McpdError(
-                "call_from_thread is for `def` tools, which run in worker threads.",
-                hint="Write `await ctx.call(...)`.",
+                f"{method}_from_thread is for `def` tools, which run in worker threads.",
+                hint=f"Write `await ctx.{method}(...)`.",
             )
         self.check_cancelled()
-        call = partial(self._host.call_nested, self, tool, arguments)
         # No deadline: the nested call has that of this one.
-        outcome = self._host.lanes.submit(call, self._own).result()
+        outcome = self._host.lanes.submit(function, self._own).result()
         if outcome.cancelled:
             raise CallCancelled(f"The call of {self.call.spec.name!r} was cancelled.")
-        result: CallResult = outcome.unwrap()
+        result: T = outcome.unwrap()
         return result
 
     def _own(self, task: asyncio.Task[Any]) -> None:
@@ -170,9 +210,11 @@ class Scope:
         if self.cancelled:
             task.cancel()
 
-    def _refuse_in_thread(self, method: str) -> None:
-        if self.library == "thread":
+    def _awaited(self, method: str) -> Lane:
+        """Return the lane, in which a method of the context is awaited."""
+        if self.lane is None:
             raise McpdError(
                 f"Context.{method} is awaited, and a `def` tool runs in a thread without a loop.",
                 hint="Use ctx.call_from_thread, or write the tool as `async def`.",
             )
+        return self.lane

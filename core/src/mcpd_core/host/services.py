@@ -16,6 +16,7 @@ from ..hookspecs import Transport
 from ..runtimes import Gate, Runtime
 from ..services import Health, Service
 from ..spec import CallResult, Principal, Progress, ToolSpec
+from .looking import current as watched
 from .streams import Receive, Send, serve_over
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ class _Running:
 
     async def _run(self) -> None:
         name = self.service.name
+        # The call that needed it first has nothing to do with what it does from now on.
+        watched.set(None)
         try:
             factory = await asyncio.wrap_future(self._host.importer.load(self.service.factory))
             self.runtime = await self._host.lanes.runtime(self.service.runtime)

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from .asyncio_loop import AsyncioRuntime, capture
 from .base import Expired, Gate, Outcome, Runtime
+from .bridge import ThreadBridge
 from .threads import ThreadRuntime
-from .trio_guest import TrioRuntime
+from .trio_runtime import TrioRuntime
 
 __all__ = [
     "AsyncioRuntime",
@@ -27,6 +28,7 @@ __all__ = [
     "Gate",
     "Outcome",
     "Runtime",
+    "ThreadBridge",
     "ThreadRuntime",
     "TrioRuntime",
     "capture",

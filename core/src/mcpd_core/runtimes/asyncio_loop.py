@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import CallCancelled
 from .base import Expired, Gate, Outcome, name_of, supervise
+from .mistakes import explain
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ async def capture(function: Callable[[], Awaitable[T]]) -> Outcome[T]:
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - the boundary: handed to the caller
-        return Outcome(error=error)
+        return Outcome(error=explain(error, "asyncio"))
 
 
 def _ask(task: asyncio.Task[Any]) -> None:
@@ -49,7 +50,7 @@ class AsyncioRuntime:
         loop = asyncio.get_running_loop()
         task = loop.create_task(capture(function))
         expired = await supervise(
-            task, partial(_ask, task), deadline=deadline, name=name_of(function)
+            task, partial(_ask, task), deadline=deadline, name=partial(name_of, function)
         )
         if task.cancelled():
             if expired:
@@ -75,6 +76,10 @@ class AsyncioRuntime:
             if sys.version_info >= (3, 11) and task is not None and not task.cancelling():
                 raise CallCancelled("The call was cancelled from within.") from None
             raise
+
+    async def run_in_host(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run a function on the host's loop, which is this one: a plain await."""
+        return await function()
 
     def gate(self) -> Gate:
         """See `Runtime.gate`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
+
+from .deadlines import Alarm, deadlines
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class Runtime(Protocol):
         ...
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome(Generic[T]):
     """How a function that ran elsewhere ended: a value, an error, or neither (cancelled)."""
 
@@ -87,99 +88,162 @@ class Outcome(Generic[T]):
         return self.value  # type: ignore[return-value]
 
 
-async def until(done: asyncio.Future[Any]) -> None:
-    """Wait for a future without taking it down when the waiting task is cancelled.
+class Completion:
+    """Whether work has ended, and one task's wait for that. Used on the host's thread.
 
-    As `asyncio.shield` does, with one turn of the loop less.
+    A future alone would not tell: it is done as soon as the task that waits for it is cancelled,
+    and work that ends in that very iteration would find nobody to tell that it has.
+
+    :ivar ended: whether `settle` was called, whatever became of the wait.
     """
-    if done.done():
-        return
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def wake(_: object) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
+    __slots__ = ("_loop", "_waiter", "ended")
 
-    done.add_done_callback(wake)
-    try:
-        await waiter
-    finally:
-        done.remove_done_callback(wake)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiter: asyncio.Future[None] | None = None
+        self.ended = False
+
+    @classmethod
+    def of(cls, future: asyncio.Future[Any]) -> Completion:
+        """Return the completion of work that ends when a future is done."""
+        completion = cls(future.get_loop())
+        if future.done():
+            completion.ended = True
+        else:
+            future.add_done_callback(completion.settle)
+        return completion
+
+    def settle(self, _: object = None) -> None:
+        """Tell that the work has ended."""
+        self.ended = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until the work has ended.
+
+        :raises asyncio.CancelledError: when the waiting task was cancelled, which the work does not
+            notice; it may be waited for again.
+        """
+        while not self.ended:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+
+
+async def until(done: asyncio.Future[Any]) -> None:
+    """Wait for a future without taking it down when the waiting task is cancelled."""
+    await Completion.of(done).wait()
 
 
 async def supervise(
-    done: asyncio.Future[Any],
+    done: Completion | asyncio.Future[Any],
     cancel: Callable[[], None],
     *,
     deadline: float | None,
     patience: float | None = None,
-    name: str = "A function",
+    name: str | Callable[[], str] = "A function",
 ) -> bool:
     """Wait until ``done``; at the deadline or when the waiting task is cancelled, cancel the work
     and wait on for its clean-up.
+
+    Nothing but the wait itself is set up until the call has a deadline or is cancelled.
 
     :param done: is done, always, when the side that works has ended: set by it, or its task.
     :param cancel: asks that side to stop; called at most once.
     :param deadline: `time.monotonic` time.
     :param patience: seconds to wait for the clean-up; ``None`` waits for as long as it takes, so
         that nothing ever runs on unseen; the log names what takes long.
-    :param name: what is waited for.
+    :param name: what is waited for, or what tells it when it is to be logged.
     :returns: whether the deadline passed before ``done``.
     :raises asyncio.CancelledError: when the waiting task was cancelled.
     """
-    asked = expired = False
-    reminder: asyncio.TimerHandle | None = None
-
-    def ask() -> None:
-        nonlocal asked
-        if not asked and not done.done():
-            asked = True
-            cancel()
-            remind(0.0)
-
-    def remind(seconds: float) -> None:
-        nonlocal reminder
-        if seconds:
-            _log.warning("%s has not ended %g s after it was cancelled.", name, seconds)
-        reminder = loop.call_later(REMINDER, remind, seconds + REMINDER)
-
-    def expire() -> None:
-        nonlocal expired
-        if not asked and not done.done():
-            expired = True
-            ask()
-            if patience is not None:
-                loop.call_later(patience, give_up)
-
-    def give_up() -> None:
-        if not done.done():
-            done.set_result(None)
-
-    loop = asyncio.get_running_loop()
-    timer = None
+    completion = done if isinstance(done, Completion) else Completion.of(done)
+    stop: _Stop | None = None
     if deadline is not None:
-        timer = loop.call_later(max(0.0, deadline - time.monotonic()), expire)
+        stop = _Stop(done, completion, cancel, patience, name)
+        stop.at(deadline)
     try:
-        await until(done)
+        await completion.wait()
     except asyncio.CancelledError:
-        ask()
-        if patience is not None:
-            loop.call_later(patience, give_up)
+        if stop is None:
+            stop = _Stop(done, completion, cancel, patience, name)
+        stop.ask()
         # An unshielded wait inside a cancelled anyio scope is cancelled again on every iteration
         # of the loop, which would spin for as long as the clean-up takes.
         with anyio.CancelScope(shield=True):
-            while not done.done():
+            while not completion.ended:
                 try:
-                    await until(done)
+                    await completion.wait()
                 except asyncio.CancelledError:
                     # A further request to do what is under way already.
                     continue
         raise
     finally:
-        for handle in (timer, reminder):
-            if handle is not None:
-                handle.cancel()
-    return expired
+        if stop is not None:
+            stop.close()
+    return stop is not None and stop.expired
+
+
+class _Stop:
+    """The request to stop some work: made once, then waited for with patience and reminders.
+
+    :ivar expired: whether the deadline was what made it.
+    """
+
+    def __init__(
+        self,
+        done: Completion | asyncio.Future[Any],
+        completion: Completion,
+        cancel: Callable[[], None],
+        patience: float | None,
+        name: str | Callable[[], str],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done = done
+        self._completion = completion
+        self._cancel = cancel
+        self._patience = patience
+        self._name = name
+        self._asked = False
+        self._timers: dict[str, Alarm | asyncio.TimerHandle] = {}
+        self.expired = False
+
+    def at(self, deadline: float) -> None:
+        """Make the request at a `time.monotonic` time."""
+        self._timers["deadline"] = deadlines().at(deadline, self._expire)
+
+    def ask(self) -> None:
+        """Make the request now, unless the work has ended or was asked before."""
+        if self._asked or self._completion.ended:
+            return
+        self._asked = True
+        self._cancel()
+        self._remind(0.0)
+        if self._patience is not None:
+            self._timers["patience"] = self._loop.call_later(self._patience, self._give_up)
+
+    def close(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def _expire(self) -> None:
+        if not self._asked and not self._completion.ended:
+            self.expired = True
+            self.ask()
+
+    def _remind(self, seconds: float) -> None:
+        if seconds:
+            name = self._name if isinstance(self._name, str) else self._name()
+            _log.warning("%s has not ended %g s after it was cancelled.", name, seconds)
+        self._timers["reminder"] = self._loop.call_later(REMINDER, self._remind, seconds + REMINDER)
+
+    def _give_up(self) -> None:
+        if isinstance(self._done, asyncio.Future):
+            if not self._done.done():
+                self._done.set_result(None)
+        else:
+            self._done.settle()
 
 
 def name_of(function: object) -> str:

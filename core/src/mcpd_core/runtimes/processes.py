@@ -19,6 +19,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import errors
+from ..child import MORE_CPU_TIME
 from ..errors import (
     CallRefused,
     InvalidArguments,
@@ -93,7 +94,8 @@ class ProcessRuntime:
         try:
             worker = self._take(spec.plugin, memory_mb) or await self._spawn(spec, memory_mb)
             try:
-                errand = Errand(worker, spec, call, memory_mb, self._max_result_bytes)
+                limits = (memory_mb, spec.cpu_seconds or self._settings.cpu_seconds)
+                errand = Errand(worker, spec, call, limits, self._max_result_bytes)
                 await errand.prepare(runs_in)
                 yield errand
             finally:
@@ -113,11 +115,7 @@ class ProcessRuntime:
     async def _spawn(self, spec: ToolSpec, memory_mb: int) -> Worker:
         if self._idle and len(self._workers) >= self._settings.workers:
             self._retire(self._idle[0])
-        config = {
-            "memory_mb": memory_mb,
-            "cpu_seconds": self._settings.cpu_seconds,
-            "import_timeout": self._import_timeout,
-        }
+        config = {"memory_mb": memory_mb, "import_timeout": self._import_timeout}
         longest = 2 * _JSON_FACTOR * self._max_result_bytes + _ENVELOPE
         try:
             worker = Worker(config, grace=self._patience, longest=longest)
@@ -170,12 +168,17 @@ class Errand:
     """One call in a worker process, from the check of its arguments to its answer."""
 
     def __init__(
-        self, worker: Worker, spec: ToolSpec, call: Call, memory_mb: int, max_result_bytes: int
+        self,
+        worker: Worker,
+        spec: ToolSpec,
+        call: Call,
+        limits: tuple[int, int],
+        max_result_bytes: int,
     ) -> None:
         self._worker = worker
         self._spec = spec
         self._call = call
-        self._memory_mb = memory_mb
+        self._memory_mb, self._cpu_seconds = limits
         self._max_result_bytes = max_result_bytes
         #: Whether the code promises something else than the manifest.
         self.stale = False
@@ -221,14 +224,15 @@ class Errand:
         raise _refusal(answer, self._spec)
 
     def _refuse_what_is_not_json(self, arguments: Mapping[str, Any]) -> None:
-        try:
-            json.dumps(arguments)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidArguments(
-                f"The arguments do not fit the tool {self._spec.name!r}, which runs in a process "
-                f"of its own: they have to be JSON data ({error}).",
-                hint="Correct them and call again.",
-            ) from None
+        for name, value in arguments.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InvalidArguments(
+                    f"The argument {name!r} does not fit the tool {self._spec.name!r}, which runs "
+                    f"in a process of its own: arguments have to be JSON data ({error}).",
+                    hint="Correct it and call again.",
+                ) from None
 
     def _facts(self) -> dict[str, Any]:
         call = self._call
@@ -262,7 +266,7 @@ class Errand:
         self._worker.served += 1
         try:
             answer = await self._worker.ask(
-                {"op": "run", "remaining": remaining},
+                {"op": "run", "remaining": remaining, "cpu_seconds": self._cpu_seconds},
                 deadline=deadline,
                 name=f"The tool {self._spec.name}",
                 told=told,
@@ -310,14 +314,19 @@ class Errand:
                 hint="Ask for less, for example a page of it.",
                 retryable=False,
             )
+        if died.status == -signal.SIGXCPU:
+            return errors.OutOfCpuTime(
+                f"The process of the tool {self._spec.name!r} was killed: it used more than the "
+                f"{self._cpu_seconds} s of CPU time that a call may use, and did not stop.",
+                hint=MORE_CPU_TIME,
+                retryable=False,
+            )
         return ProcessDied(
             f"The process of the tool {self._spec.name!r} died before it answered: {died}.",
             hint=self._why(died),
         )
 
     def _why(self, died: Died) -> str:
-        if died.status == -signal.SIGXCPU:
-            return "It had used up its CPU time; see [processes] cpu_seconds."
         if died.status == -signal.SIGKILL:
             return "Perhaps the machine ran out of memory; the system's log would say so."
         return (
@@ -358,7 +367,9 @@ def _refusal(answer: Mapping[str, Any], spec: ToolSpec) -> CallRefused:
 def _failure(answer: Mapping[str, Any]) -> ToolError:
     """Return what a tool has raised, or the nearest thing: it may be of a class of its own."""
     code = str(answer.get("code"))
-    kind = {errors.OutOfMemory.code: errors.OutOfMemory}.get(code, ToolError)
+    kind = {kind.code: kind for kind in (errors.OutOfCpuTime, errors.OutOfMemory)}.get(
+        code, ToolError
+    )
     error = kind(
         str(answer.get("message")),
         retryable=answer.get("retryable") is not False,

@@ -1,4 +1,9 @@
-"""Worker threads for ``def`` tools."""
+"""Worker threads for ``def`` tools.
+
+A pool of threads costs little per call as long as nobody is woken in vain: functions wait for a
+thread in one queue, and those that have ended wait for the host in one `Mailbox`, so that a loop
+which is behind finds all of them at one wake-up.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,12 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from ..errors import CallCancelled
-from .base import Expired, Outcome, name_of, supervise
+import anyio
+
+from ..errors import CallCancelled, ToolUnavailable
+from .base import Expired, Outcome, name_of
+from .deadlines import deadlines
+from .mailbox import Mailbox
 
 T = TypeVar("T")
 
@@ -25,8 +34,10 @@ class ThreadRuntime:
     `Context.check_cancelled`) and is waited for; one that does not listen within the patience is
     left behind with a warning, and keeps its thread until it returns.
 
-    :param limit: the greatest number of threads.
+    :param limit: the greatest number of threads that work at once; those that wait for calls that
+        they have made are not counted, or they could keep these very calls from running.
     :param patience: seconds to wait for a cancelled function.
+    :ivar busy: functions that have not returned, those that wait for a thread included.
     """
 
     name = "thread"
@@ -34,10 +45,13 @@ class ThreadRuntime:
 
     def __init__(self, limit: int, patience: float) -> None:
         self._limit = limit
-        self._patience = patience
+        self.patience = patience
+        self.loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
-        self._threads = 0
-        self._busy = 0
+        self._ended = Mailbox(self.loop.call_soon_threadsafe)
+        self._deadlines = deadlines()
+        self._threads = self._waiting = 0
+        self.busy = 0
 
     async def run(
         self,
@@ -51,47 +65,84 @@ class ThreadRuntime:
         :param deadline: `time.monotonic` time at which ``on_cancel`` is called.
         :param on_cancel: tells the function to stop; called on the host's thread.
         :raises Expired: when the deadline passed, whether or not the function has returned.
+        :raises ToolUnavailable: when there is no thread and none can be started.
         """
-        job: _Job[T] = _Job(function)
-        self._busy += 1
-        if self._busy > self._threads < self._limit:
-            self._threads += 1
-            # Daemon threads: a function that never returns must not keep the process alive.
-            threading.Thread(
-                target=self._work, name=f"mcpd-tool-{self._threads}", daemon=True
-            ).start()
+        job = _Job(self, function, on_cancel)
+        if self.busy >= self._threads:
+            self._grow(self.busy + 1)
+        self.busy += 1
         self._jobs.put(job)
-
-        def cancel() -> None:
-            job.cancelled = True
-            on_cancel()
-
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def on_return(_: object) -> None:
-            self._busy -= 1
-            if not done.done():
-                done.set_result(None)
-
-        job.returned.add_done_callback(on_return)
+        alarm = None if deadline is None else self._deadlines.at(deadline, job.expire)
         try:
-            expired = await supervise(done, cancel, deadline=deadline, patience=self._patience)
+            await job.waiter
+        except asyncio.CancelledError:
+            await self._stop(job)
+            raise
         finally:
-            if not job.returned.done():
+            if alarm is not None:
+                alarm.cancel()
+            if not job.returned:
                 _log.warning(
                     "%s did not stop within %g s of being cancelled; its thread runs on.",
                     name_of(function),
-                    self._patience,
+                    self.patience,
                 )
-        if not job.returned.done():
+        ended = job.returned and job.ran and not isinstance(job.error, CallCancelled)
+        if job.expired and not ended:
             raise Expired
-        if expired and (job.outcome.cancelled or isinstance(job.outcome.error, CallCancelled)):
-            raise Expired
-        return job.outcome.unwrap()
+        if job.error is not None:
+            outcome: Outcome[T] = Outcome(error=job.error)
+            # Its traceback will refer to this frame, and this frame refers to the job.
+            job.error = None
+            return outcome.unwrap()
+        return job.value  # type: ignore[return-value]
+
+    async def _stop(self, job: _Job[Any]) -> None:
+        """Cancel a function whose caller was cancelled, and wait for its end."""
+        job.cancel()
+        # An unshielded wait inside a cancelled anyio scope would be cancelled on every iteration.
+        with anyio.CancelScope(shield=True):
+            while not job.settled:
+                job.waiter = self.loop.create_future()
+                try:
+                    await job.waiter
+                except asyncio.CancelledError:
+                    # A further request to do what is under way already.
+                    continue
+
+    def wait(self) -> None:
+        """Take note that a function in a thread waits for a call that it has made."""
+        self._waiting += 1
+        self._grow(self.busy)
+
+    def resume(self) -> None:
+        """Take note that one waits no longer."""
+        self._waiting -= 1
+
+    def _grow(self, wanted: int) -> None:
+        """Start another thread, if more are wanted and the limit allows it."""
+        if not wanted > self._threads < self._limit + self._waiting:
+            return
+        # Daemon threads: a function that never returns must not keep the process alive.
+        name = f"mcpd-tool-{self._threads + 1}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if self._threads:
+                _log.warning("%s Tools wait for those that there are.", no_thread(error))
+                return
+            raise no_thread(error) from error
+        self._threads += 1
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.run()
+            try:
+                self._ended.post(job.finish)
+            except RuntimeError:
+                # The loop was closed while the function ran on; nobody waits any more.
+                _log.debug("%s returned after the host had closed.", name_of(job.function))
             # An idle thread must not keep the last call's arguments alive.
             del job
 
@@ -101,28 +152,85 @@ class ThreadRuntime:
             self._jobs.put(None)
 
 
-class _Job(Generic[T]):
-    """One function on its way through a worker thread."""
+def no_thread(error: RuntimeError) -> ToolUnavailable:
+    """Say that the system refuses another thread."""
+    return ToolUnavailable(
+        f"No thread can be started: {error}.",
+        hint="Try again later; the machine may be short of memory or threads.",
+    )
 
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function = function
+
+class _Job(Generic[T]):
+    """One function on its way through a worker thread.
+
+    :ivar waiter: is done when the wait for it may end; the waiting task may make a new one.
+    :ivar settled: whether the wait may end: because it has returned, or because it takes too long.
+    :ivar returned: whether it has returned, as far as the host's thread knows.
+    :ivar expired: whether its deadline passed before.
+    :ivar ran: whether it was run at all.
+    :ivar value: what it returned.
+    :ivar error: what it raised.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_context",
+        "_on_cancel",
+        "_pool",
+        "error",
+        "expired",
+        "function",
+        "ran",
+        "returned",
+        "settled",
+        "value",
+        "waiter",
+    )
+
+    def __init__(
+        self, pool: ThreadRuntime, function: Callable[[], T], on_cancel: Callable[[], None]
+    ) -> None:
+        self._pool = pool
+        self.function = function
+        self._on_cancel = on_cancel
         self._context = contextvars.copy_context()
-        self._loop = asyncio.get_running_loop()
-        self.returned: asyncio.Future[None] = self._loop.create_future()
-        self.cancelled = False
-        self.outcome: Outcome[T] = Outcome(cancelled=True)
+        self.waiter: asyncio.Future[None] = pool.loop.create_future()
+        self._cancelled = self.expired = self.ran = self.returned = self.settled = False
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+    def expire(self) -> None:
+        """Cancel it at its deadline."""
+        if not self._cancelled and not self.returned:
+            self.expired = True
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Tell it to stop, and wait no longer than the patience from now on."""
+        if not self._cancelled and not self.returned:
+            self._cancelled = True
+            self._on_cancel()
+            self._pool.loop.call_later(self._pool.patience, self.settle)
+
+    def finish(self) -> None:
+        """Take note that it has returned; called on the host's thread."""
+        self._pool.busy -= 1
+        self.returned = True
+        self.settle()
+
+    def settle(self) -> None:
+        """Let the wait end."""
+        # Not `waiter` alone decides: it is done, too, when the waiting task has been cancelled in
+        # the very iteration in which the function returned.
+        self.settled = True
+        if not self.waiter.done():
+            self.waiter.set_result(None)
 
     def run(self) -> None:
-        if not self.cancelled:
+        """Run the function, unless it was cancelled before its turn; called in the thread."""
+        if not self._cancelled:
+            self.ran = True
             try:
-                self.outcome = Outcome(value=self._context.run(self._function))
+                self.value = self._context.run(self.function)
             except BaseException as error:  # noqa: BLE001 - the boundary: handed to the caller
-                self.outcome = Outcome(error=error)
-        try:
-            self._loop.call_soon_threadsafe(self._settle)
-        except RuntimeError:
-            # The loop was closed while the function ran on; nobody waits any more.
-            _log.debug("%s returned after the host had closed.", name_of(self._function))
-
-    def _settle(self) -> None:
-        self.returned.set_result(None)
+                self.error = error

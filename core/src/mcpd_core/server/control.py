@@ -1,6 +1,7 @@
 """What the owner's command line asks of the running daemon, beside MCP, over the same socket.
 
 ``mcpd/plugins/set`` enables or disables a plugin; ``mcpd/plugins/list`` says what became of each.
+``mcpd/overview`` says what runs, and what became of the calls.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SET_PLUGIN = "mcpd/plugins/set"
 LIST_PLUGINS = "mcpd/plugins/list"
+OVERVIEW = "mcpd/overview"
 
 
 class SetPluginParams(RequestParams):
@@ -43,6 +45,7 @@ class Control:
         """Answer on a server from now on."""
         server.add_request_handler(SET_PLUGIN, SetPluginParams, self._set_plugin)
         server.add_request_handler(LIST_PLUGINS, RequestParams, self._list_plugins)
+        server.add_request_handler(OVERVIEW, RequestParams, self._overview)
 
     async def _set_plugin(
         self, ctx: ServerRequestContext[Any, Any], params: SetPluginParams
@@ -59,6 +62,12 @@ class Control:
     ) -> dict[str, Any]:
         owner_only(ctx)
         return {"plugins": [row.to_json() for row in self._host.inventory.rows]}
+
+    async def _overview(
+        self, ctx: ServerRequestContext[Any, Any], params: RequestParams
+    ) -> dict[str, Any]:
+        owner_only(ctx)
+        return self._host.overview()
 
 
 def owner_only(ctx: ServerRequestContext[Any, Any]) -> None:

@@ -38,11 +38,12 @@ def examine(directory: Path) -> tuple[list[Finding], bool]:
         findings.append(wrong)
         if wrong.level == "error":
             return findings, False
-    problem, refused = _try(path)
+    problem, refused, offers = _try(path)
     if problem:
         findings.append(check_silence(path, problem, refused=refused))
     else:
         findings += check_daemon(path, _description(directory))
+        findings += check_blocking(offers)
     return findings, not problem
 
 
@@ -151,15 +152,45 @@ def check_daemon(path: Path, description: dict[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _try(path: Path) -> tuple[str, bool]:
-    """Shake hands with whoever listens; return what went wrong and whether nobody listens."""
+def check_blocking(offers: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Tell which tools have kept the daemon from doing anything else.
+
+    :param offers: what the daemon has counted of each.
+    """
+    for offer in offers:
+        blocked = offer.get("blocked")
+        if blocked:
+            yield Finding(
+                "watchdog",
+                "warning",
+                f"The {offer['kind']} {offer['name']!r} of the plugin {offer['plugin']} has kept "
+                f"the daemon from doing anything else {blocked['offences']} times, for up to "
+                f"{blocked['longest']:g} s, at {blocked['place']}.",
+                "Have it wait with await, or move it to a thread: see [watchdog] in the settings.",
+            )
+
+
+def _try(path: Path) -> tuple[str, bool, list[dict[str, Any]]]:
+    """Shake hands with whoever listens.
+
+    :returns: what went wrong, whether nobody listens, and what the daemon has counted.
+    """
     try:
-        with DaemonClient(path, patience=PATIENCE):
-            return "", False
+        with DaemonClient(path, patience=PATIENCE) as daemon:
+            return "", False, _offers(daemon)
     except NoDaemon as error:
-        return error.message, isinstance(error.__cause__, ConnectionRefusedError)
+        return error.message, isinstance(error.__cause__, ConnectionRefusedError), []
     except DaemonError as error:
-        return error.message, False
+        return error.message, False, []
+
+
+def _offers(daemon: DaemonClient) -> list[dict[str, Any]]:
+    try:
+        offers: list[dict[str, Any]] = daemon.request("mcpd/overview")["offers"]
+    except DaemonError:
+        # One of an earlier version does not know.
+        return []
+    return offers
 
 
 def _description(directory: Path) -> dict[str, Any]:

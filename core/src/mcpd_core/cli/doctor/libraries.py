@@ -1,4 +1,7 @@
-"""The libraries that mcpd uses, by what its own distribution asks of them. None is imported."""
+"""The libraries that mcpd uses, by what its own distribution asks of them.
+
+None is imported but trio, because how it can be driven takes a test to tell.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from ...text import error_text
 from .finding import Finding
 
 CORE = "mcpd-core"
@@ -125,11 +129,30 @@ def check_optional(name: str, wanted: Requirement | None, installed: str | None)
             f"pip install '{name}{wanted.versions}'",
         )
     if name == "trio":
-        # Imported late: it brings libraries that a damaged distribution may have broken.
-        from ...runtimes import TrioRuntime
-
-        return Finding(name, "ok", f"{found} runs in {TrioRuntime.rung} mode, on the host's loop.")
+        return check_trio(found)
     return Finding(name, "ok", f"{found} is used.")
+
+
+def check_trio(found: str) -> Finding:
+    """Tell how trio will be driven, by the test that a server makes when it starts trio."""
+    try:
+        # Imported late: it brings libraries that a damaged distribution may have broken.
+        from ...runtimes.trio_private import obstacle
+
+        problem = obstacle()
+    except Exception as error:  # noqa: BLE001 - whatever an import raises is the finding
+        return Finding(
+            "trio",
+            "error",
+            f"{found} cannot be imported: {error_text(error)}.",
+            "pip install --force-reinstall trio",
+        )
+    if problem is None:
+        return Finding("trio", "ok", f"{found} is driven in fused mode, without a thread.")
+    slower = f"{found} is driven in guest mode, which is slower: {problem.reason}."
+    if problem.by_design:
+        return Finding("trio", "note", slower)
+    return Finding("trio", "warning", slower, "Install a release of trio that was tested.")
 
 
 def within(version: str, versions: str) -> bool:
