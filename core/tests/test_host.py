@@ -272,8 +272,9 @@ async def call(host: Host, tool: str, arguments: Any = None, **options: Any) -> 
 async def call_loaded(
     host: Host, tool: str, arguments: Any = None, *, timeout: float
 ) -> CallResult:
-    """Call with a deadline that the loading of the code does not count against."""
+    """Call with a deadline that loading the code and starting its runtime do not count against."""
     await host.check(tool, arguments or {}, principal=ME)
+    await host.lanes.runtime(runtime_of(host))
     return await call(host, tool, arguments, timeout=timeout)
 
 

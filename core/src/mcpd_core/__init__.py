@@ -10,6 +10,10 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from ._version import __version__ as __version__
+    from .blocks import Audio as Audio
+    from .blocks import EmbeddedResource as EmbeddedResource
+    from .blocks import Image as Image
+    from .blocks import ResourceLink as ResourceLink
     from .content.marks import PromptMessage as PromptMessage
     from .content.marks import prompt as prompt
     from .content.marks import resource as resource
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "__version__": "_version",
     "Annotations": "spec",
+    "Audio": "blocks",
     "Busy": "errors",
     "Call": "spec",
     "CallObserver": "hookspecs",
@@ -82,9 +87,11 @@ _HOMES = {
     "DeadlineExceeded": "errors",
     "DependencyBroken": "errors",
     "DirectoryOwned": "errors",
+    "EmbeddedResource": "blocks",
     "Health": "services",
     "HostClosed": "errors",
     "HttpRoute": "hookspecs",
+    "Image": "blocks",
     "Interrupted": "errors",
     "InvalidArguments": "errors",
     "InvalidOutput": "errors",
@@ -105,6 +112,7 @@ _HOMES = {
     "PromptSpec": "spec",
     "Registrar": "services",
     "RpcHandler": "hookspecs",
+    "ResourceLink": "blocks",
     "ResourceNotFound": "errors",
     "ResourceSpec": "spec",
     "SelectionError": "errors",
@@ -128,6 +136,7 @@ _HOMES = {
 
 __all__ = [
     "Annotations",
+    "Audio",
     "Busy",
     "Call",
     "CallCancelled",
@@ -140,9 +149,11 @@ __all__ = [
     "DeadlineExceeded",
     "DependencyBroken",
     "DirectoryOwned",
+    "EmbeddedResource",
     "Health",
     "HostClosed",
     "HttpRoute",
+    "Image",
     "Interrupted",
     "InvalidArguments",
     "InvalidOutput",
@@ -162,6 +173,7 @@ __all__ = [
     "PromptMessage",
     "PromptSpec",
     "Registrar",
+    "ResourceLink",
     "ResourceNotFound",
     "ResourceSpec",
     "RpcHandler",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from .spec import LEAST_MEMORY_MB, TOOL_NAME, Annotations, Placement, RuntimeName
+from .errors import InvalidArguments
+from .spec import LEAST_MEMORY_MB, TOOL_NAME, Annotations, CallResult, Placement, RuntimeName
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: Answers arguments that do not fit, given what is wrong with them and the arguments.
+OnMisfit = Callable[[InvalidArguments, Mapping[str, Any]], CallResult]
 
 MARK = "__mcpd_tool__"
 
@@ -29,6 +32,7 @@ class ToolMark:
     tags: tuple[str, ...]
     listed: bool
     memory_mb: int | None
+    on_misfit: OnMisfit | None
 
 
 @overload
@@ -53,6 +57,7 @@ def tool(
     tags: Iterable[str] = (),
     listed: bool = True,
     memory_mb: int | None = None,
+    on_misfit: OnMisfit | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -75,6 +80,7 @@ def tool(
     tags: Iterable[str] = (),
     listed: bool = True,
     memory_mb: int | None = None,
+    on_misfit: OnMisfit | None = None,
 ) -> Any:
     """Mark a typed function as a tool; the function itself stays as it is.
 
@@ -103,7 +109,11 @@ def tool(
     :param listed: whether clients are told of it; one that is not can be called all the same.
     :param memory_mb: MiB of memory that the process of a tool with ``placement="process"`` may use,
         the interpreter's own included; the host's default when ``None``.
-    :raises ValueError: when a name is not a tool name or the timeout is not positive.
+    :param on_misfit: makes the answer to arguments that do not fit, for a tool whose callers expect
+        failures in a shape of its own. By default the host answers them. Not for a tool that runs
+        in a process, whose code the host never loads.
+    :raises ValueError: when a name is not a tool name, the timeout is not positive, or two options
+        do not go together.
     """
 
     other_names = tuple(aliases)
@@ -122,6 +132,10 @@ def tool(
                 f"tool {own_name!r}: memory_mb is {memory_mb!r}, less than {LEAST_MEMORY_MB}, "
                 f"in which an interpreter does not start"
             )
+        if on_misfit is not None and placement == "process":
+            raise ValueError(
+                f"tool {own_name!r}: on_misfit is not for a tool that runs in a process"
+            )
         setattr(
             f,
             MARK,
@@ -138,6 +152,7 @@ def tool(
                 tags=tuple(tags),
                 listed=listed,
                 memory_mb=memory_mb,
+                on_misfit=on_misfit,
             ),
         )
         return f

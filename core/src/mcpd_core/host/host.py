@@ -15,17 +15,16 @@ from typing_extensions import Unpack
 
 from ..catalog import Catalog
 from ..context import Context
-from ..errors import UnknownTool
+from ..errors import InvalidArguments, UnknownTool
 from ..executor import Admission, Limits
 from ..hooks import Hooks
 from ..hookspecs import Outcome
 from ..importer import Importer
 from ..services import Health
 from ..spec import Call, CallResult, Offer, Principal, Progress, ToolSpec
-from .answering import answered
+from .answering import answered, answered_misfit
 from .binding import Apart, Binder, Bound
-from .content import CallOptions, ContentCalls
-from .content_binding import BoundContent, CompletionSpec
+from .content import CallOptions, CompletionSpec, ContentCalls
 from .extras import Extras
 from .flight import Flights, closed
 from .lanes import Lanes, before
@@ -39,6 +38,7 @@ from .usage import Usage
 if TYPE_CHECKING:
     from ..inventory import Inventory
     from ..settings import Settings
+    from .content_binding import BoundContent
     from .services import StreamServer
 
 
@@ -305,7 +305,11 @@ class Host(ContentCalls):
         if isinstance(bound, Apart):
             apart = partial(self._perform_apart, bound, call, share)
             return await self.lanes.from_library(library, apart)
-        arguments = bound.function.validate(call.arguments)
+        try:
+            arguments = bound.function.validate(call.arguments)
+        except InvalidArguments as misfit:
+            limit = self.settings.executor.max_result_bytes
+            return answered_misfit(call, bound, misfit, limit=limit)
         target = library if bound.target == "any" else bound.target
         scope = Scope(self, call, target, share)
         if bound.function.context_parameter is not None:

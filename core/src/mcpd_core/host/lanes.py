@@ -21,12 +21,12 @@ from ..runtimes import (
     capture,
 )
 from .binding import Bound
-from .content_binding import BoundContent
 from .scope import Library, Scope
 
 if TYPE_CHECKING:
     from ..runtimes.processes import ProcessRuntime
     from ..settings import Settings
+    from .content_binding import BoundContent
 
 T = TypeVar("T")
 
