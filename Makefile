@@ -15,6 +15,9 @@ bin := $(VENV)/bin
 stamp := $(VENV)/.installed
 # The SDK's previous generation, whose clients are tested too, cannot share an environment with it.
 old_sdk := $(VENV)-mcp1/.installed
+# Node.js with the clients and the conformance suite that are written for it. One folder does for
+# every VENV.
+node := .venv-node/.packages
 # Every distribution of the repository, and the import packages in them.
 plugins := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml examples/*/pyproject.toml)))
 dists := core $(plugins)
@@ -32,8 +35,12 @@ $(old_sdk): $(stamp) tools/environment.py
 	@$(bin)/python tools/environment.py $(@D) 'mcp==1.30.*' >/dev/null
 	@touch $@
 
+$(node): $(stamp) tests/node/package.json tools/node.py tools/environment.py
+	@$(bin)/python tools/node.py $(@D) tests/node/package.json
+	@touch $@
+
 .PHONY: setup
-setup: $(stamp) $(old_sdk) ## Create the environment and install everything into it, editable.
+setup: $(stamp) $(old_sdk) $(node) ## Create the environment and install everything into it, editable.
 
 .PHONY: serve
 serve: $(stamp) ## Run the daemon with the bundle p2p (PLUGINS=... for others).
@@ -68,7 +75,7 @@ docs: $(stamp) ## Build the documentation; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
 
 .PHONY: coverage
-coverage: $(stamp) $(old_sdk) ## Run every test and require enough branch coverage of each package.
+coverage: $(stamp) $(old_sdk) $(node) ## Run every test and require enough branch coverage of each package.
 	@mkdir -p build
 	$(bin)/coverage erase
 	$(bin)/coverage run -m pytest $(PYTEST_ARGS) | tee build/pytest.log
@@ -100,4 +107,4 @@ changelog: $(stamp) ## Show the release notes that changelog.d/ amounts to.
 
 .PHONY: clean
 clean: ## Remove the environment and everything that is built.
-	rm -rf $(VENV) $(VENV)-mcp1 .venv-fastmcp build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-mcp1 .venv-node .venv-fastmcp build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -20,6 +20,8 @@ import nox
 
 ROOT = Path(__file__).resolve().parent
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+#: The SDK's previous generation.
+OLD_SDK = "mcp==1.30.*"
 #: Tried when they are there, and not promised yet.
 COMING = ("3.14",)
 #: Every release of trio that the extra allows. trio's main branch is tried every week.
@@ -71,6 +73,9 @@ def install(session: nox.Session, constraints: str | None) -> None:
 
 def suite(session: nox.Session) -> None:
     """Run the tests that are named behind ``--``, or all."""
+    # Clients that are tested and cannot share the session's environment.
+    session.run("python", "tools/environment.py", f"{session.virtualenv.location}-mcp1", OLD_SDK)
+    session.run("python", "tools/node.py", ".venv-node", "tests/node/package.json")
     session.run("python", "-m", "pytest", "-q", *session.posargs)
 
 

@@ -3,8 +3,11 @@
 In a page, a fence with ``title="path"`` is a file to write; a ``console`` fence holds commands
 behind ``$ `` with the output that a person sees, where ``...`` stands for anything and white space
 does not count; a line ``[exit status 2]`` is the status of the command above it.
-``<!-- starts: COMMAND -->`` starts a command and waits until it listens. The port 8765 stands for
-one that is free.
+``<!-- starts: COMMAND -->`` starts a command and waits until it listens; ``<!-- in a copy of: DIR
+-->`` makes the reader's folder a copy of one of ours. The port 8765 stands for one that is free.
+
+A ``sh`` fence holds what cannot be run so: what installs from a package index, runs these tests
+themselves, or takes half an hour. `ELSEWHERE` says what runs each of its commands.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import signal
 import site
 import socket
@@ -29,6 +33,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     "README.md",
+    "core/README.md",
+    "examples/hello_plugin/README.md",
+    "plugins/task_queue/README.md",
     "docs/tutorial/first-steps.md",
     "docs/tutorial/first-plugin.md",
     "docs/how-to/configure.md",
@@ -43,10 +50,59 @@ PAGES = [
     "docs/how-to/watch-a-daemon.md",
 ]
 
+#: Of each command in a `sh` fence: the file that has it run, and how that file says so.
+ELSEWHERE = {
+    "make setup": ("Makefile", "$(stamp)"),
+    "make test": (".ci/run", "make test"),
+    "make serve": ("docs/tutorial/first-steps.md", "starts: mcpd serve"),
+    "mcpd serve": ("docs/tutorial/first-steps.md", "starts: mcpd serve"),
+    "nox --list": (".github/workflows/mcp-server-tests.yml", "nox --session"),
+    "nox -s tests-3.12 -- core/tests": (".github/workflows/mcp-server-tests.yml", "nox --session"),
+    "nox --error-on-missing-interpreters": (
+        ".github/workflows/mcp-server-tests.yml",
+        "--error-on-missing-interpreters",
+    ),
+    "python3 -m venv .venv": ("tests/test_packaging.py", "venv.create"),
+    ". .venv/bin/activate": ("tests/test_packaging.py", "env/bin/python"),
+    "pip install ./core ./plugins/task_queue ./examples/hello_plugin": (
+        "tests/test_packaging.py",
+        "test_the_wheels_work_in_a_clean_environment",
+    ),
+    "pip install mcpd-core mcpd-task-queue": (
+        "tests/test_packaging.py",
+        "test_the_wheels_work_in_a_clean_environment",
+    ),
+    "pip install 'mcpd-core[testing]'": ("tests/test_packaging.py", '"install", "--quiet"'),
+    "python -m venv /tmp/try && /tmp/try/bin/pip install dist/*.whl": (
+        "tests/test_packaging.py",
+        "test_a_new_plugin_is_built_installed_beside_ours_served_and_called",
+    ),
+    "/tmp/try/bin/mcpd plugins list": ("tests/test_packaging.py", '"plugins", "list"'),
+    "/tmp/try/bin/mcpd tools list --plugins tides": ("tests/test_packaging.py", '"tools", "list"'),
+    'eval "$(mcpd completion bash)"': ("tests/test_completion.py", "mcpd completion bash"),
+    "mcpd completion fish > ~/.config/fish/completions/mcpd.fish": (
+        "core/tests/test_cli_config.py",
+        "fish",
+    ),
+    ".venv/bin/python benchmarks/serving.py": ("tests/test_benchmarks.py", '"serving.py"'),
+    ".venv/bin/python benchmarks/serving_http.py": (
+        "tests/test_benchmarks.py",
+        '"serving_http.py"',
+    ),
+    ".venv/bin/python benchmarks/discovery.py": ("tests/test_benchmarks.py", '"discovery.py"'),
+}
+
+#: Pages whose `sh` fences show what these tests run with other words.
+WHOLLY_ELSEWHERE = {
+    "docs/reference/clients.md": ("tests/test_inspector_cli.py", "tests/test_conformance.py"),
+}
+
+FENCE = re.compile(r"^ *(`{3,})(?P<kind>[^\n]*)\n(?P<content>.*?)^ *\1$", re.MULTILINE | re.DOTALL)
 PART = re.compile(
     r'^```\w+ title="(?P<title>[^"]+)"\n(?P<content>.*?)^```$'
     r"|^```console\n(?P<console>.*?)^```$"
-    r"|^<!-- starts: (?P<starts>.+?) -->$",
+    r"|^<!-- starts: (?P<starts>.+?) -->$"
+    r"|^<!-- in a copy of: (?P<copied>.+?) -->$",
     re.MULTILINE | re.DOTALL,
 )
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -72,6 +128,10 @@ class Reader:
             "MCPD_DATA_DIR": str(folder / "data"),
             "MCPD_HTTP__PORT": str(self.port),
             "PATH": f"{folder / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # Nothing is fetched: what builds and what is needed is there. (pip reads "0" as "no".)
+            "PIP_NO_BUILD_ISOLATION": "0",
+            "PIP_NO_DEPS": "1",
             "TERM": "xterm",
             "NO_COLOR": "1",
         }
@@ -179,6 +239,8 @@ def test_what_a_page_shows_is_what_happens(page: str, reader: Reader) -> None:
                 (path.parent / "__init__.py").touch()
         elif part["starts"]:
             reader.start(part["starts"])
+        elif part["copied"]:
+            shutil.copytree(ROOT / part["copied"], reader.folder, dirs_exist_ok=True)
         else:
             for command, wanted, given in reader.run(part["console"]):
                 shown += 1
@@ -186,3 +248,35 @@ def test_what_a_page_shows_is_what_happens(page: str, reader: Reader) -> None:
                     f"{page}: $ {command}\n--- shown\n{wanted}--- given\n{given}"
                 )
     assert shown, f"{page} shows no command"
+
+
+def pages() -> list[Path]:
+    """Return every page that a person may read."""
+    folders = [ROOT, ROOT / "core", ROOT / "benchmarks", *(ROOT / "plugins").iterdir()]
+    folders += (ROOT / "examples").iterdir()
+    found = [path for folder in folders for path in folder.glob("*.md")]
+    return sorted([*found, *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in pages()])
+def test_no_command_escapes(page: str) -> None:
+    """Each command is in a `console` fence that is run above, or is known to be run elsewhere."""
+    for fence in FENCE.finditer((ROOT / page).read_text()):
+        kind, content = fence["kind"].split(" ")[0], fence["content"]
+        if kind == "console":
+            assert page in PAGES, f"nobody runs the commands of {page}"
+        elif page in WHOLLY_ELSEWHERE and kind == "sh":
+            assert all((ROOT / test).is_file() for test in WHOLLY_ELSEWHERE[page])
+        elif kind in ("", "sh", "bash", "shell"):
+            for line in filter(None, map(str.strip, content.splitlines())):
+                command = re.sub(r"\s+#.*", "", line)
+                assert command in ELSEWHERE, f"{page}: {command!r} is run by no test"
+        else:
+            assert not re.search(r"^\s*\$ ", content, re.MULTILINE), f"{page}: {content}"
+
+
+@pytest.mark.parametrize("command", ELSEWHERE)
+def test_what_is_run_elsewhere_is(command: str) -> None:
+    path, words = ELSEWHERE[command]
+    assert words in (ROOT / path).read_text()
+    assert any(command in page.read_text() for page in pages()), "no page shows it any more"

@@ -16,6 +16,8 @@ class Author:
     """Somebody with a folder and an environment of their own, in which mcpd is installed.
 
     The environment sees what this one has, and can be installed into.
+
+    :ivar said: what the last command wrote beside its output.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,6 +34,7 @@ class Author:
             if not key.startswith(("MCPD_", "PYTHON", "XDG_"))
         }
         self._environment["HOME"] = str(folder)
+        self.said = ""
 
     def run(self, *arguments: str, at: Path | None = None) -> str:
         """Run a module of Python's and return what it prints."""
@@ -45,6 +48,7 @@ class Author:
             check=False,
         )
         assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout}{done.stderr}"
+        self.said = done.stderr
         return done.stdout
 
     def mcpd(self, *arguments: str, at: Path | None = None) -> str:
@@ -63,7 +67,8 @@ def test_a_new_plugin_passes_its_own_checks(runtime: str, tmp_path: Path) -> Non
         str(path.relative_to(tmp_path)) for path in project.rglob("*") if path.is_file()
     )
     install = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
-    author.run("pip", "install", *install, "--editable", str(project))
+    assert "pip install --editable '.[dev]' && pytest" in author.said
+    author.run("pip", "install", *install, "--editable", ".[dev]", at=project)
     assert "4 passed" in author.run("pytest", "-q", at=project)
     author.run("mypy", "src", "tests", at=project)
     for command in (["check"], ["format", "--check"]):

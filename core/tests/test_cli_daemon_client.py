@@ -8,14 +8,16 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mcpd_core import CallRefused, DaemonError, InvalidArguments, NoDaemon
+from mcpd_core import CallRefused, Image, InvalidArguments, NoDaemon
+from mcpd_core.cli import daemon_client
 from mcpd_core.cli.calling import Request, call_daemon
 from mcpd_core.cli.daemon_client import ConnectionLost, DaemonClient, RemoteError
 
@@ -36,7 +38,8 @@ def serving(path: Path, script: Script) -> Iterator[list[Message]]:
     def serve() -> None:
         connection, _ = listener.accept()
         connection.settimeout(10)
-        with connection, connection.makefile("rb") as lines:
+        # The client may leave in the middle of an answer.
+        with suppress(BrokenPipeError), connection, connection.makefile("rb") as lines:
             for line in lines:
                 message = json.loads(line)
                 received.append(message)
@@ -158,8 +161,78 @@ def test_an_answer_that_never_comes_is_an_error(tmp_path: Path, answer: bytes) -
 def test_a_silent_server_is_given_up(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with serving(path, script(initialize=lambda _: [])):
-        with pytest.raises(DaemonError, match="ended the connection"):
+        with pytest.raises(ConnectionLost, match=r"has not answered within 0\.05 s"):
             DaemonClient(path, patience=0.05).__enter__()
+
+
+def test_a_server_that_drips_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(1)
+    dripped = 0
+
+    def drip() -> None:
+        nonlocal dripped
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            while True:
+                connection.sendall(b" ")
+                dripped += 1
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    with pytest.raises(ConnectionLost, match=r"has not answered within 0\.2 s"):
+        DaemonClient(path, patience=0.2).__enter__()
+    thread.join(10)
+    listener.close()
+    assert dripped > 1
+
+
+def test_a_server_that_only_notifies_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    note: Message = {"jsonrpc": "2.0", "method": "notifications/message", "params": {}}
+    heard: list[str] = []
+
+    def slow(method: str, params: Any) -> None:
+        heard.append(method)
+        time.sleep(0.1)
+
+    with serving(path, script(tools_list=lambda _: [note] * 20)):
+        with DaemonClient(path, patience=0.2) as client:
+            with pytest.raises(ConnectionLost, match="has not answered within"):
+                client.request("tools/list", notified=slow)
+    assert len(heard) >= 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"[" * 200_000,
+        b'{"jsonrpc":"2.0","id":1,"result":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001,
+        b'{"jsonrpc":"2.0","id":1}',
+        b'{"jsonrpc":"2.0","id":1,"result":[]}',
+        b'{"jsonrpc":"2.0","id":1,"error":"no"}',
+        b"\xff\xfe",
+    ],
+    ids=["deep", "deep result", "nothing", "list", "odd error", "no text"],
+)
+def test_what_is_no_answer_is_said_to_be_none(tmp_path: Path, answer: bytes) -> None:
+    path = tmp_path / "s"
+    with serving(path, script(initialize=lambda _: [answer])):
+        with pytest.raises(ConnectionLost, match="does not speak MCP"):
+            DaemonClient(path).__enter__()
+
+
+def test_an_answer_without_end_is_not_read_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_client, "LONGEST_MESSAGE", 1_000_000)
+    path = tmp_path / "s"
+    with serving(path, script(initialize=lambda _: [b" " * 2_000_000])):
+        with pytest.raises(ConnectionLost, match="does not speak MCP"):
+            DaemonClient(path).__enter__()
 
 
 def test_an_interrupt_cancels_the_call(tmp_path: Path) -> None:
@@ -192,7 +265,16 @@ def test_a_failure_without_details_is_a_failure_all_the_same(tmp_path: Path) -> 
     path = tmp_path / "s"
     with serving(path, script(tools_call=fail)):
         answer = call_daemon(Request("t"), path)
-    assert answer.to_json() == {"error": {"code": "tool_failed", "message": "no"}}
+    assert answer.to_json() == {"error": {"code": "tool_failed", "message": "no\n[image]"}}
+
+
+def test_what_is_no_text_is_told_in_words_and_whole_in_json(tmp_path: Path) -> None:
+    blocks = [{"type": "text", "text": "Look:"}, Image(b"PNG").to_block()]
+    path = tmp_path / "s"
+    with serving(path, script(tools_call=lambda message: [result(message, content=blocks)])):
+        answer = call_daemon(Request("t"), path)
+    assert answer.text == "Look:\n[image, image/png, 3 bytes]"
+    assert answer.to_json() == {"text": answer.text, "content": blocks}
 
 
 def test_arguments_that_do_not_fit_are_a_refusal(tmp_path: Path) -> None:

@@ -280,6 +280,18 @@ async def call(host: Host, tool: str, arguments: Any = None, **options: Any) -> 
     return await host.call(tool, arguments or {}, **options)
 
 
+async def load(host: Host, tool: str, arguments: Any = None) -> None:
+    """Load the code and start its runtime, so that a short deadline is the tool's alone."""
+    await host.check(tool, arguments or {}, principal=ME)
+    await host.lanes.runtime(runtime_of(host))
+
+
+async def call_loaded(host: Host, tool: str, arguments: Any = None, **options: Any) -> CallResult:
+    """Call a tool that has been loaded."""
+    await load(host, tool, arguments)
+    return await call(host, tool, arguments, **options)
+
+
 def runtime_of(host: Host) -> str:
     return host.inventory.rows[0].runtime
 
@@ -295,13 +307,6 @@ async def logged(host: Host, event: str) -> None:
     """Wait until a tool has noted an event; a tool of either library, so there is no Event."""
     while event not in log_of(host):
         await asyncio.sleep(0.001)
-
-
-async def warm(host: Host) -> None:
-    """Have everything imported and started, so that a short deadline is the tool's alone."""
-    for tool, arguments in (("hurried", {}), ("stubborn", {}), ("sleep", {"seconds": 0})):
-        await host.check(tool, arguments, principal=ME)
-    await call(host, "say", {"text": "x"})
 
 
 # --- routing --------------------------------------------------------------------------------------
@@ -494,16 +499,14 @@ async def test_a_crash_is_answered_without_internals_and_logged_with_them(
 
 @pytest.mark.anyio
 async def test_a_tool_is_cancelled_at_its_own_deadline(host: Host) -> None:
-    await warm(host)
-    result = await call(host, "hurried")
+    result = await call_loaded(host, "hurried")
     assert result.error is not None
     assert result.error["code"] == "deadline_exceeded"
 
 
 @pytest.mark.anyio
 async def test_the_callers_deadline_cancels_and_waits_for_the_clean_up(host: Host) -> None:
-    await warm(host)
-    result = await call(host, "sleep", {"seconds": 60, "tidy": 0.02}, timeout=0.02)
+    result = await call_loaded(host, "sleep", {"seconds": 60, "tidy": 0.02}, timeout=0.02)
     assert result.error is not None
     assert result.error["code"] == "deadline_exceeded"
     assert log_of(host) == ["started", "cleaned"]
@@ -511,7 +514,7 @@ async def test_the_callers_deadline_cancels_and_waits_for_the_clean_up(host: Hos
 
 @pytest.mark.anyio
 async def test_a_nested_tools_own_deadline_ends_it_and_not_its_caller(host: Host) -> None:
-    await warm(host)
+    await load(host, "hurried")
     result = await call(host, "relay", {"to": "hurried"})
     assert not result.is_error
     assert result.structured is not None
@@ -521,8 +524,7 @@ async def test_a_nested_tools_own_deadline_ends_it_and_not_its_caller(host: Host
 
 @pytest.mark.anyio
 async def test_a_def_tool_learns_of_its_deadline(host: Host) -> None:
-    await warm(host)
-    result = await call(host, "stubborn", timeout=0.02)
+    result = await call_loaded(host, "stubborn", timeout=0.02)
     assert result.error is not None
     assert result.error["code"] == "deadline_exceeded"
 
@@ -540,6 +542,7 @@ async def test_cancelling_the_caller_cancels_the_tool_and_waits_for_it(host: Hos
 
 @pytest.mark.anyio
 async def test_cancelling_a_def_tool_cancels_what_it_waits_for(host: Host) -> None:
+    await load(host, "hurried")
     task = asyncio.ensure_future(call(host, "relay_from_thread", {"to": "hurried"}, timeout=60))
     await asyncio.sleep(0.01)
     task.cancel()
@@ -669,7 +672,7 @@ async def test_no_permit_is_lost_when_a_nested_call_is_cut_off_in_its_wait(
     host: Host, tool: str
 ) -> None:
     with anyio.fail_after(20):
-        assert (await call(host, tool, timeout=0.1)).is_error
+        assert (await call_loaded(host, tool, timeout=0.1)).is_error
         while any(stats["running"] for stats in permits_of(host)):
             await asyncio.sleep(0.001)
     assert permits_of(host) == [{"running": 0, "waiting": 0}] * 2
@@ -677,7 +680,7 @@ async def test_no_permit_is_lost_when_a_nested_call_is_cut_off_in_its_wait(
 
 @pytest.mark.anyio
 async def test_a_def_tool_ends_only_when_what_it_called_has_cleaned_up(host: Host) -> None:
-    result = await call(host, "tidy_from_thread", timeout=0.1)
+    result = await call_loaded(host, "tidy_from_thread", timeout=0.1)
     assert result.error is not None
     assert result.error["code"] == "deadline_exceeded"
     assert log_of(host) == ["started", "cleaned"]

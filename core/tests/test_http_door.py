@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -21,6 +22,7 @@ from mcpd_core.errors import DaemonError, NotAuthorised
 from mcpd_core.host.policy import authorise, may_call
 from mcpd_core.inventory import PluginRow
 from mcpd_core.server.http import listener as listener_module
+from mcpd_core.server.http import protocol as protocol_module
 from mcpd_core.server.http.guard import Guard, guard_for
 from mcpd_core.server.http.health import HealthPages
 from mcpd_core.server.http.listener import HttpListener, bind
@@ -30,7 +32,7 @@ from mcpd_core.services import Health
 from mcpd_core.settings import HttpSettings, load_settings
 from mcpd_core.spec import Principal
 
-from .http_kit import ME, TOOLS, Served, plant, serving, until, wire
+from .http_kit import ENVELOPE, ME, MODERN, TOOLS, Served, plant, serving, until, wire
 
 pytestmark = pytest.mark.anyio
 
@@ -545,7 +547,7 @@ async def test_strangers_take_no_connections_from_the_owner(
 async def test_a_request_that_does_not_end_is_given_up(
     row: PluginRow, monkeypatch: pytest.MonkeyPatch, start: bytes
 ) -> None:
-    monkeypatch.setattr(listener_module, "REQUEST_TIMEOUT", 0.05)
+    monkeypatch.setattr(protocol_module, "REQUEST_TIMEOUT", 0.05)
     async with serving(row) as served:
         reader, writer = await dial(served)
         writer.write(start)
@@ -558,7 +560,7 @@ async def test_a_request_that_does_not_end_is_given_up(
 async def test_a_call_may_take_longer_than_its_request_may(
     row: PluginRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "REQUEST_TIMEOUT", 0.05)
+    monkeypatch.setattr(protocol_module, "REQUEST_TIMEOUT", 0.05)
     async with serving(row) as served, wire(served.url, modern=True) as client:
         call = asyncio.ensure_future(client.call("wait"))
         await until(lambda: served.tools.log == ["waiting"])
@@ -631,6 +633,31 @@ async def test_a_request_that_stalls_does_not_keep_a_server_that_stops(
     assert "Exception in ASGI" not in caplog.text
     for writer in writers:
         writer.close()
+
+
+@pytest.mark.usefixtures("parser")
+async def test_a_client_that_does_not_read_its_answers_is_cut_off_when_the_server_stops(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"name": "say", "arguments": {"text": "x" * 1000, "times": 900}, "_meta": ENVELOPE}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": body}
+    content = json.dumps(call).encode()
+    head = (
+        "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        f"accept: application/json\r\nmcp-protocol-version: {MODERN}\r\n"
+        "mcp-method: tools/call\r\nmcp-name: say\r\n"
+        f"content-length: {len(content)}\r\n\r\n"
+    )
+    reader, writer = await dial(served)
+    # More than all buffers between the two can hold.
+    writer.write((head.encode() + content) * 30)
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    with anyio.fail_after(4):
+        await served.web.close(1)
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        await reader.readexactly(30 * 900_000)
+    assert caplog.text == ""
+    writer.close()
 
 
 async def test_a_call_that_is_cut_off_when_the_server_stops_is_no_failure_of_it(

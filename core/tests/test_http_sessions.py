@@ -181,6 +181,31 @@ def events(answer: httpx2.Response) -> list[dict[str, Any]]:
     return [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
 
 
+async def test_space_around_the_value_of_a_header_is_none_of_it(
+    served: Served, modern: bool
+) -> None:
+    async with wire(served.url, modern=modern) as client:
+        params = {"name": "whoami", "arguments": {}}
+        body = json.dumps(client.message("tools/call", params))
+        url = httpx2.URL(served.url)
+        headers = {
+            **client.headers("tools/call", params),
+            "host": url.netloc.decode(),
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "connection": "close",
+        }
+        # By hand: the client library would not send such lines.
+        lines = [f"{name}: \t {value} \t" for name, value in headers.items()]
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        request = [f"POST {url.path} HTTP/1.1", *lines, "", body]
+        writer.write("\r\n".join(request).encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+    assert answer.startswith("HTTP/1.1 200 ")
+    assert ME in answer
+
+
 async def test_an_answer_is_json_unless_the_request_asks_for_more(
     served: Served, modern: bool
 ) -> None:

@@ -169,7 +169,7 @@ TOOLS = """
             return "x" * 3_000_000
         if what == "flood":
             return "x" * 40_000_000
-        return CallResult("own", {"n": 1}, error={"code": "own", "odd": {1}})
+        return CallResult("own", {"result": 1}, error={"code": "own", "odd": {1}})
 
     @tool(placement="process")
     def forge(line: str) -> None:
@@ -440,7 +440,7 @@ async def test_an_answer_that_is_too_large_is_the_tools_failure(host: Host, what
 @pytest.mark.anyio
 async def test_an_answer_that_a_tool_shapes_itself_arrives_as_it_is(host: Host) -> None:
     result = await call(host, "give", {"what": "own"})
-    assert result.structured == {"n": 1}
+    assert result.structured == {"result": 1}
     assert result.error is not None
     assert result.error["code"] == "own"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Annotated, Any, Optional
 
@@ -319,6 +320,43 @@ def test_numbers_that_json_lacks_are_null_in_text_and_data() -> None:
 def test_a_shaped_answer_is_checked() -> None:
     with pytest.raises(InvalidOutput):
         bound(move).answer(CallResult(b"bytes"))  # type: ignore[arg-type]
+
+
+def test_an_answer_that_a_tool_has_shaped_is_held_to_its_schema() -> None:
+    fitting, unfit, error = {"x": 1, "y": 2}, {"x": 1}, {"code": "lost"}
+    assert bound(move).answer(CallResult("", fitting)).structured == fitting
+    assert bound(move).answer(CallResult("", fitting, error)).structured == fitting
+    for broken in (CallResult("", unfit), CallResult("moved")):
+        with pytest.raises(InvalidOutput, match="own output schema refuses"):
+            bound(move).answer(broken)
+    # Clients may hold the data of a failure to the schema as well.
+    assert bound(move).answer(CallResult("", unfit, error)) == CallResult(
+        '{"x":1}', error={"code": "lost"}
+    )
+    assert bound(move).answer(CallResult("gone", error=error)).text == "gone"
+
+
+def test_a_tool_may_answer_arguments_that_do_not_fit() -> None:
+    def in_our_words(misfit: InvalidArguments, arguments: Mapping[str, Any]) -> CallResult:
+        if "raise" in arguments:
+            raise RuntimeError("secret")
+        return CallResult("", {"ok": False, "given": list(arguments)}, {"code": misfit.code})
+
+    @tool(on_misfit=in_our_words)
+    async def shaped(a: int) -> CallResult:
+        return CallResult(str(a))
+
+    misfit = InvalidArguments("a: required, but missing")
+    answer = bound(shaped).answer_to(misfit, {"b": 1})
+    assert answer.structured == {"ok": False, "given": ["b"]}
+    assert answer.error == {"code": "invalid_arguments"}
+    with pytest.raises(InvalidArguments, match="a: required") as caught:
+        bound(shaped).answer_to(misfit, {"raise": 1})
+    assert caught.value is misfit
+    with pytest.raises(InvalidArguments):
+        bound(move).answer_to(misfit, {})
+    with pytest.raises(ValueError, match="on_misfit is not for a tool that runs in a process"):
+        tool(on_misfit=in_our_words, placement="process")(shaped)
 
 
 @pytest.mark.parametrize("placement", ["loop", "thread", "process"])

@@ -7,6 +7,7 @@ import gc
 import importlib
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from mcpd_core import attach
@@ -31,6 +33,7 @@ from mcpd_core.server.daemon import run_daemon, run_standalone
 from mcpd_core.server.directory import DataDirectory
 from mcpd_core.server.lifecycle import Linger, Stop
 from mcpd_core.server.listener import Listener
+from mcpd_core.server.serving import _farewell
 from mcpd_core.server.streams import LineChannel
 from mcpd_core.settings import load_settings
 
@@ -621,6 +624,34 @@ async def test_a_session_that_ignores_the_end_of_the_listener_is_cancelled(tmp_p
         await served.close(0.01)
     assert cancelled == [True]
     await served.close(0.01)
+
+
+@pytest.mark.anyio
+async def test_a_client_that_does_not_read_is_cut_off_with_its_session(tmp_path: Path) -> None:
+    async def talkative(channel: LineChannel, session: Any) -> None:
+        channel.write(b"y" * (8 << 20))
+        await channel.line()
+        await channel.drain()
+
+    counts: list[int] = []
+    served = Listener(talkative, counts.append)
+    served.listen(bound(tmp_path / "s"))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+        await until(lambda: counts == [1])
+        with anyio.fail_after(3):
+            # Its session would wait for five seconds more, by itself.
+            await served.close(0.01)
+    assert counts == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"), [(100.0, 5.0), (3.0, 3.0), (0.2, 1.0), (-9.0, 1.0), (math.inf, 5.0)]
+)
+def test_clients_take_their_last_answers_in_what_is_left_of_the_grace(
+    left: float, seconds: float
+) -> None:
+    assert _farewell(left) == seconds
 
 
 class Accepting:

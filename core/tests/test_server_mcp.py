@@ -52,7 +52,7 @@ HELLO = {
 TOOLS = """
     from __future__ import annotations
     import anyio
-    from mcpd_core import Context, ToolError, tool
+    from mcpd_core import CallResult, Context, ToolError, tool
 
     log = []
 
@@ -95,6 +95,13 @@ TOOLS = """
     @tool
     async def whoami(ctx: Context) -> dict[str, str]:
         return {"principal": str(ctx.principal), "client": ctx.client}
+
+    def in_our_words(misfit, arguments):
+        return CallResult("", {"ok": False, "given": sorted(arguments)}, {"code": misfit.code})
+
+    @tool(on_misfit=in_our_words)
+    async def half(answer: dict[str, object]) -> CallResult:
+        return CallResult("", answer, {"code": "half_done"})
 """
 
 Serve = Callable[..., AbstractAsyncContextManager["Wire"]]
@@ -274,7 +281,7 @@ async def test_a_client_finds_the_tools_with_everything_they_promise(
         assert tools["add"].annotations.destructive_hint is True
         assert client.server_capabilities.tools is not None
         assert client.server_capabilities.resources is None
-        assert "tools (7)" in (client.instructions or "")
+        assert "tools (8)" in (client.instructions or "")
 
 
 async def test_a_client_gets_text_and_structured_answers(host: Host, engine: str, era: str) -> None:
@@ -306,6 +313,23 @@ async def test_a_failing_tool_is_a_result_that_says_what_to_do(
         crashed = await client.call_tool("crash", {})
         assert crashed.is_error
         assert "secret" not in crashed.model_dump_json()
+
+
+async def test_a_failure_keeps_the_data_that_the_tool_gave_with_it(
+    host: Host, engine: str, era: str
+) -> None:
+    async with sdk_client(host, engine, era) as client:
+        cases: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            ({"answer": {"ok": False}}, {"ok": False}),
+            ({"anser": 1}, {"ok": False, "given": ["anser"]}),
+        ]
+        for arguments, given in cases:
+            failed = await client.call_tool("half", arguments)
+            assert failed.is_error
+            assert failed.structured_content == given
+            assert json.loads(failed.content[0].text) == given  # type: ignore[union-attr]
+            assert failed.meta is not None
+            assert failed.meta[ERROR_META]["code"] in ("half_done", "invalid_arguments")
 
 
 async def test_a_client_can_be_told_of_progress_and_logs(host: Host, engine: str, era: str) -> None:
@@ -468,9 +492,9 @@ async def test_pages_are_complete_and_in_order(serve: Serve) -> None:
             if "nextCursor" not in page:
                 break
             cursor = {"cursor": page["nextCursor"]}
-        assert sizes == [3, 3, 1]
+        assert sizes == [3, 3, 2]
         assert names == sorted(names)
-        assert len(set(names)) == 7
+        assert len(set(names)) == 8
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "after:not a name"])
@@ -541,7 +565,7 @@ async def test_nothing_is_offered_before_the_handshake(host: Host, engine: Any) 
         hello, listing = wire.request("initialize", HELLO), wire.request("tools/list")
         await wire.send(hello, listing)
         assert (await wire.receive())["id"] == hello["id"]
-        assert len((await wire.receive())["result"]["tools"]) == 7
+        assert len((await wire.receive())["result"]["tools"]) == 8
 
 
 async def test_a_client_may_describe_itself_anew(host: Host) -> None:

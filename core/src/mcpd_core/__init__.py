@@ -10,6 +10,10 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from ._version import __version__ as __version__
+    from .blocks import Audio as Audio
+    from .blocks import EmbeddedResource as EmbeddedResource
+    from .blocks import Image as Image
+    from .blocks import ResourceLink as ResourceLink
     from .content.marks import PromptMessage as PromptMessage
     from .content.marks import prompt as prompt
     from .content.marks import resource as resource
@@ -76,6 +80,7 @@ _HOMES = {
     "__version__": "_version",
     "Annotations": "spec",
     "Answer": "spec",
+    "Audio": "blocks",
     "Busy": "errors",
     "Call": "spec",
     "CallObserver": "hookspecs",
@@ -88,9 +93,11 @@ _HOMES = {
     "DeadlineExceeded": "errors",
     "DependencyBroken": "errors",
     "DirectoryOwned": "errors",
+    "EmbeddedResource": "blocks",
     "Health": "services",
     "HostClosed": "errors",
     "HttpRoute": "hookspecs",
+    "Image": "blocks",
     "Interrupted": "errors",
     "InvalidArguments": "errors",
     "InvalidOutput": "errors",
@@ -113,6 +120,7 @@ _HOMES = {
     "PromptSpec": "spec",
     "Registrar": "services",
     "RpcHandler": "hookspecs",
+    "ResourceLink": "blocks",
     "ResourceNotFound": "errors",
     "ResourceSpec": "spec",
     "SelectionError": "errors",
@@ -139,6 +147,7 @@ _HOMES = {
 __all__ = [
     "Annotations",
     "Answer",
+    "Audio",
     "Busy",
     "Call",
     "CallCancelled",
@@ -151,9 +160,11 @@ __all__ = [
     "DeadlineExceeded",
     "DependencyBroken",
     "DirectoryOwned",
+    "EmbeddedResource",
     "Health",
     "HostClosed",
     "HttpRoute",
+    "Image",
     "Interrupted",
     "InvalidArguments",
     "InvalidOutput",
@@ -175,6 +186,7 @@ __all__ = [
     "PromptMessage",
     "PromptSpec",
     "Registrar",
+    "ResourceLink",
     "ResourceNotFound",
     "ResourceSpec",
     "RpcHandler",

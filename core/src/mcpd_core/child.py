@@ -232,6 +232,7 @@ class Child:
             "text": result.text,
             "structured": result.structured,
             "error": None if result.error is None else _plain(result.error),
+            "content": result.content,
         }
 
     def _limit_cpu_time(self, seconds: int) -> None:

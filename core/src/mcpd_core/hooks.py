@@ -6,7 +6,6 @@ that raises would take the others' answers with it.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterator
@@ -117,6 +116,8 @@ class Hooks:
         if not caller.has_spec():
             if impl.optionalhook:
                 return False
+            import difflib  # only needed for this message
+
             known = [hook for hook in vars(hookspecs) if hook.startswith("mcpd_")]
             close = difflib.get_close_matches(caller.name, known, n=1)
             raise PluginLoadError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from .spec import LEAST_MEMORY_MB, TOOL_NAME, Annotations, Placement, RuntimeName
+from .errors import InvalidArguments
+from .spec import LEAST_MEMORY_MB, TOOL_NAME, Annotations, CallResult, Placement, RuntimeName
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: Answers arguments that do not fit, given what is wrong with them and the arguments.
+OnMisfit = Callable[[InvalidArguments, Mapping[str, Any]], CallResult]
 
 MARK = "__mcpd_tool__"
 
@@ -30,6 +33,7 @@ class ToolMark:
     listed: bool
     memory_mb: int | None
     cpu_seconds: int | None
+    on_misfit: OnMisfit | None
 
 
 @overload
@@ -55,6 +59,7 @@ def tool(
     listed: bool = True,
     memory_mb: int | None = None,
     cpu_seconds: int | None = None,
+    on_misfit: OnMisfit | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -78,6 +83,7 @@ def tool(
     listed: bool = True,
     memory_mb: int | None = None,
     cpu_seconds: int | None = None,
+    on_misfit: OnMisfit | None = None,
 ) -> Any:
     """Mark a typed function as a tool; the function itself stays as it is.
 
@@ -108,8 +114,11 @@ def tool(
     :param memory_mb: MiB of memory that the process of a tool with ``placement="process"`` may use,
         the interpreter's own included; the host's default when ``None``.
     :param cpu_seconds: seconds of CPU time that one call of such a tool may use, likewise.
-    :raises ValueError: when a name is not a tool name, the timeout is not positive, or a limit is
-        too small.
+    :param on_misfit: makes the answer to arguments that do not fit, for a tool whose callers expect
+        failures in a shape of its own. By default the host answers them. Not for a tool that runs
+        in a process, whose code the host never loads.
+    :raises ValueError: when a name is not a tool name, the timeout is not positive, a limit is too
+        small, or two options do not go together.
     """
 
     other_names = tuple(aliases)
@@ -130,6 +139,10 @@ def tool(
             )
         if cpu_seconds is not None and not cpu_seconds >= 1:
             raise ValueError(f"tool {own_name!r}: cpu_seconds is {cpu_seconds!r}, less than 1")
+        if on_misfit is not None and placement == "process":
+            raise ValueError(
+                f"tool {own_name!r}: on_misfit is not for a tool that runs in a process"
+            )
         setattr(
             f,
             MARK,
@@ -147,6 +160,7 @@ def tool(
                 listed=listed,
                 memory_mb=memory_mb,
                 cpu_seconds=cpu_seconds,
+                on_misfit=on_misfit,
             ),
         )
         return f

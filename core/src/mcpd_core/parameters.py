@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -131,6 +130,8 @@ class Parameters:
         for item in error.errors(include_url=False, include_context=False, include_input=False):
             path = ".".join(str(part) for part in item["loc"])
             if item["type"] == "extra_forbidden":
+                import difflib  # only needed for this message
+
                 close = difflib.get_close_matches(path, self.names, n=1)
                 hint = f"did you mean {close[0]!r}" if close else self._known_names(of)
                 problems.append({"argument": path, "problem": f"unknown argument; {hint}"})

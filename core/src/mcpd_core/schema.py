@@ -8,8 +8,10 @@ which read manifests, stay away from it.
 from __future__ import annotations
 
 import inspect
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -17,10 +19,13 @@ import pydantic
 import pydantic_core
 from pydantic.json_schema import GenerateJsonSchema
 
-from .errors import InvalidOutput, PluginLoadError
+from .blocks import NotABlock, as_block, in_words, is_made_of_blocks, promises_blocks
+from .errors import InvalidArguments, InvalidOutput, PluginLoadError
 from .marks import mark_of
 from .parameters import Parameters, checked_function, dict_adapter, marked_functions
 from .spec import CallResult, RuntimeName, ToolSpec
+
+_log = logging.getLogger(__name__)
 
 _TEXT_ONLY = (str, None, type(None), Any, inspect.Signature.empty)
 
@@ -57,6 +62,7 @@ class ToolFunction:
         self.is_async = inspect.iscoroutinefunction(function)
         try:
             self._parameters = Parameters(function, name=mark.name)
+            self._promises_blocks = promises_blocks(self._parameters.returns)
             self._wrapped, self._answer = _answer_adapter(mark.name, self._parameters.returns)
             input_schema = _input_schema(self._parameters)
             output_schema = None if self._answer is None else _output_schema(self._answer)
@@ -67,6 +73,7 @@ class ToolFunction:
                 hint="Every parameter needs a type that JSON can carry.",
             ) from error
         self.context_parameter = self._parameters.context
+        self._on_misfit = mark.on_misfit
         self.spec = ToolSpec(
             name=mark.name,
             title=mark.title,
@@ -96,6 +103,19 @@ class ToolFunction:
         """
         return self._parameters.check(arguments, of=self.spec.label)
 
+    def answer_to(self, misfit: InvalidArguments, arguments: Mapping[str, Any]) -> CallResult:
+        """Answer arguments that do not fit, if the tool's author wants to do that.
+
+        :raises InvalidArguments: the one given, if not.
+        """
+        if self._on_misfit is None:
+            raise misfit
+        try:
+            return _as_json(self._on_misfit(misfit, arguments))
+        except Exception:  # noqa: BLE001 - the boundary: it is code of the plugin
+            _log.exception("The on_misfit of the %s raised.", self.spec.label)
+            raise misfit from None
+
     def answer(self, value: Any) -> CallResult:
         """Turn what the function returned into the shape that clients receive.
 
@@ -103,7 +123,7 @@ class ToolFunction:
         """
         try:
             if isinstance(value, CallResult):
-                return _as_json(value)
+                return self._fitting(_as_json(value))
             if self._answer is not None:
                 data = {"result": value} if self._wrapped else value
                 # Validated first: pydantic's serialiser alone lets missing fields pass.
@@ -112,6 +132,8 @@ class ToolFunction:
                 return _structured(structured)
             if value is None:
                 return CallResult("")
+            if self._promises_blocks or is_made_of_blocks(value):
+                return _of_blocks(value if isinstance(value, (list, tuple)) else (value,))
             if isinstance(value, str):
                 return CallResult(value)
             plain = pydantic_core.to_jsonable_python(value)
@@ -126,6 +148,13 @@ class ToolFunction:
                 hint="This is a defect of the tool; report it to its plugin.",
                 retryable=False,
             ) from error
+        except NotABlock as error:
+            raise InvalidOutput(
+                f"The tool {self.spec.name!r} returned a list with something that is neither text "
+                f"nor a content block: {error}.",
+                hint="This is a defect of the tool; report it to its plugin.",
+                retryable=False,
+            ) from error
         except (pydantic_core.PydanticSerializationError, ValueError) as error:
             raise InvalidOutput(
                 f"The tool {self.spec.name!r} returned a value of type "
@@ -134,6 +163,22 @@ class ToolFunction:
                 retryable=False,
             ) from error
         return CallResult(to_json(plain))
+
+    def _fitting(self, result: CallResult) -> CallResult:
+        """Hold what the tool has shaped itself to the output schema, if it has one.
+
+        Some clients hold the data of a failure to it as well: data that does not fit is left out.
+        """
+        if self._answer is None:
+            return result
+        try:
+            if result.structured is not None or result.error is None:
+                self._answer.validate_python(result.structured)
+        except pydantic.ValidationError:
+            if result.error is None:
+                raise
+            return replace(result, structured=None)
+        return result
 
 
 def to_json(value: Any) -> str:
@@ -145,10 +190,20 @@ def _as_json(result: CallResult) -> CallResult:
     """Check an answer that a tool has shaped itself."""
     if not isinstance(result.text, str):
         raise ValueError("text is not text")
+    if result.content:
+        made = _of_blocks(result.content)
+        result = replace(result, text=result.text or made.text, content=made.content)
     if result.structured is None:
         return result
     # The text is what clients without structured data see, so it has to say the same.
-    return _structured(pydantic_core.to_jsonable_python(result.structured), result.error)
+    own = _structured(pydantic_core.to_jsonable_python(result.structured), result.error)
+    return replace(own, content=result.content)
+
+
+def _of_blocks(items: Sequence[object]) -> CallResult:
+    """Turn text and content blocks into an answer."""
+    blocks = tuple(pydantic_core.to_jsonable_python(as_block(item)) for item in items)
+    return CallResult(in_words(blocks), content=blocks)
 
 
 def _structured(data: Any, error: Mapping[str, Any] | None = None) -> CallResult:
@@ -162,7 +217,7 @@ def _answer_adapter(name: str, hint: Any) -> tuple[bool, pydantic.TypeAdapter[An
 
     Clients of every protocol revision accept an output schema only when its root is an object.
     """
-    if hint in _TEXT_ONLY or hint is CallResult:
+    if hint in _TEXT_ONLY or hint is CallResult or promises_blocks(hint):
         return False, None
     adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(hint)
     if _is_object(adapter.json_schema(mode="serialization")):

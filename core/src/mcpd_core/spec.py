@@ -283,11 +283,15 @@ class CallResult:
     :ivar text: the answer as text; for a structured answer its JSON.
     :ivar structured: the answer as JSON data, or ``None`` when the tool returns plain text.
     :ivar error: the tool's failure, or ``None`` when it succeeded.
+    :ivar content: the answer as content blocks of the protocol, where it is more than text; the
+        text then tells what is in them. A tool that makes a result itself may give `Image` and its
+        like here.
     """
 
     text: str
     structured: dict[str, Any] | None = None
     error: Mapping[str, Any] | None = None
+    content: tuple[Any, ...] = ()
 
     @property
     def is_error(self) -> bool:

@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from mcp_types import TextContent
 
 from mcpd_core import CallRefused, CallResult, Principal, UnknownTool
 from mcpd_core.host import Host
+from mcpd_core.testing import Connect
 from mcpd_task_queue import legacy
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import STATES
@@ -88,21 +90,6 @@ async def test_the_old_names_can_be_called_and_clients_are_not_told_of_them(star
         assert not any(repr(name) in str(caught.value) for name in NAMES)
 
 
-async def test_arguments_that_do_not_fit_are_refused_like_any(start: Start) -> None:
-    async with start() as host:
-        bad: list[tuple[str, dict[str, Any]]] = [
-            ("task_status", {}),
-            ("task_list", {"status_filter": "done"}),
-            ("task_list", {"limit": 0}),
-            ("task_list", {"worker_filter": "\ud800"}),
-            ("task_list", {"worker_filter": "w" * 65}),
-            ("worker_register", {"worker_id": "a b", "capabilities": []}),
-        ]
-        for name, arguments in bad:
-            with pytest.raises(CallRefused):
-                await host.call(name, arguments, principal=ME, client="test")
-
-
 # --- tasks ----------------------------------------------------------------------------------------
 
 
@@ -166,14 +153,83 @@ async def test_failures_have_the_old_shape_and_are_marked_as_failures(start: Sta
         assert (failed.error["code"], failed.error["retryable"]) == ("unknown_task", False)
 
 
-async def test_the_client_of_the_protocol_sees_an_error_with_the_old_payload(start: Start) -> None:
-    from mcpd_core.server.results import result_of
-
+@pytest.mark.parametrize(
+    ("name", "arguments", "complaint", "subject"),
+    [
+        ("task_submit", {"task_type": "add", "payload": {}}, "task_id: required", {}),
+        (
+            "task_submit",
+            {"task_id": "t", "task_type": "add"},
+            "payload: required",
+            {"task_id": "t"},
+        ),
+        (
+            "task_submit",
+            {"task_id": "t", "task_type": "add", "payload": "a=1"},
+            "payload: input should be a valid dictionary",
+            {"task_id": "t"},
+        ),
+        (
+            "task_submit",
+            {"task_id": "t", "task_type": "ad", "payload": {}},
+            "No tool is called 'ad'. Did you mean 'add'?",
+            {"task_id": "t"},
+        ),
+        (
+            "task_submit",
+            {"task_id": "t", "task_type": "add", "payload": {"b": "x"}},
+            "do not fit the tool 'add': a: required",
+            {"task_id": "t"},
+        ),
+        ("task_status", {"task_id": 7}, "task_id: input should be a valid string", {}),
+        ("task_status", {"task_id": "t" * 300}, "at most 200", {"task_id": "t" * 200}),
+        ("task_result", {"task_id": "none"}, "There is no task 'none'", {"task_id": "none"}),
+        ("task_cancel", {"task_id": "t", "why": 1}, "why: unknown argument", {"task_id": "t"}),
+        ("task_list", {"limit": 0}, "limit: input should be greater", {}),
+        ("task_list", {"worker_filter": "\ud800"}, "worker_filter: ", {}),
+        ("task_status", {"task_id": "a\ud800"}, "task_id: ", {"task_id": "a?"}),
+        ("task_list", {"status_filter": "done"}, "status_filter: input should be 'queued'", {}),
+        ("task_priority", {"task_id": "t"}, "new_priority: required", {"task_id": "t"}),
+        ("task_retry", {}, "task_id: required", {}),
+        ("queue_stats", {"include_historical": "what"}, "include_historical: ", {}),
+        ("queue_pause", {"reason": 1}, "reason: ", {}),
+        ("queue_resume", {"queue": "a"}, "queue: unknown argument", {}),
+        ("queue_clear", {"confirm": []}, "confirm: ", {}),
+        ("worker_register", {"worker_id": "w"}, "capabilities: required", {"worker_id": "w"}),
+        ("worker_unregister", {"worker_id": "no such"}, "worker_id: ", {"worker_id": "no such"}),
+        ("worker_status", {"worker_id": "w"}, "no worker 'w'", {"worker_id": "w"}),
+    ],
+)
+async def test_what_is_asked_wrongly_is_answered_in_the_old_shape(
+    start: Start, name: str, arguments: dict[str, Any], complaint: str, subject: dict[str, Any]
+) -> None:
     async with start() as host:
-        seen = result_of(await call(host, "task_cancel", task_id="none"))
-        assert seen["isError"] is True
-        payload = json.loads(seen["content"][0]["text"])
-        assert (payload["success"], payload["task_id"]) == (False, "none")
+        answer = await refusal(host, name, **arguments)
+        assert complaint in answer.pop("error")
+        assert answer == subject
+        assert (await ask(host, "task_list"))["total_count"] == 0
+
+
+async def test_a_task_of_an_older_name_is_checked_when_it_is_submitted(start: Start) -> None:
+    async with start() as host:
+        with pytest.raises(CallRefused, match="task_id: required"):
+            await host.check("task_status", {}, principal=ME)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_client_of_the_protocol_gets_the_failure_as_text_and_as_data(
+    mcpd_client: Connect, mode: Literal["legacy", "auto"]
+) -> None:
+    async with mcpd_client("mcpd_task_queue.plugin", mode=mode) as client:
+        for arguments in ({"task_id": "none"}, {}):
+            seen = await client.call_tool("task_cancel", arguments)
+            assert seen.is_error
+            assert seen.structured_content is not None
+            (content,) = seen.content
+            assert isinstance(content, TextContent)
+            assert json.loads(content.text) == seen.structured_content
+            assert seen.structured_content["success"] is False
+            assert seen.structured_content.get("task_id") == arguments.get("task_id")
 
 
 async def test_a_failed_task_says_how(start: Start, log: list[str]) -> None:

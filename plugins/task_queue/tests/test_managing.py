@@ -9,6 +9,7 @@ import pytest
 from mcpd_core import Principal
 from mcpd_task_queue.records import Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore, workers
+from mcpd_task_queue.sqlite.worker import Transaction
 from mcpd_task_queue.testing import New
 from mcpd_task_queue.testing.suite import claim, look, submit
 
@@ -27,12 +28,64 @@ def test_a_recurring_task_whose_zone_has_gone_fails_alone(
     assert (task.state, task.reason) == ("failed", "'Gone/Away' is no time zone.")
 
 
-def test_a_worker_looks_so_far_into_a_queue_and_leaves_the_rest_to_the_built_in_one(
-    store: SQLiteTaskStore, new: New, me: Principal, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("mine", "capability"), [(("mine", ()), "mine"), (("other", ("t", "mine")), "mine")]
+)
+def test_what_a_worker_looks_at_does_not_grow_with_what_it_does_not_take(
+    store: SQLiteTaskStore, new: New, me: Principal, mine: tuple[str, Any], capability: str
 ) -> None:
-    monkeypatch.setattr(workers, "FARTHEST", 3)
-    *_, last = submit(store, *[new("other") for _ in range(3)], new("mine"))
-    worker = Worker("w", me, ("default",), ("mine",))
-    assert claim(store, 1, worker) == []
-    claim(store, 1)
-    assert [task.id for task in claim(store, 1, worker)] == [last]
+    worker = Worker("w", me, ("default", "spare"), (capability,))
+
+    def steps() -> int:
+        """Let the worker look for its best tasks; returns what SQLite had to do for it."""
+
+        def look_for(tx: Transaction) -> int:
+            counted = 0
+
+            def count() -> int:
+                nonlocal counted
+                counted += 1
+                return 0
+
+            store._writer._connection.set_progress_handler(count, 1)
+            try:
+                assert len(workers.suitable(tx, worker, 2)) == 1
+            finally:
+                store._writer._connection.set_progress_handler(None, 0)
+            return counted
+
+        return store._writer.do(look_for).result()
+
+    tool, tags = mine
+    submit(store, new(tool, tags=tags))
+    alone = steps()
+    submit(store, *[new("other", tags=("t",), priority=5) for _ in range(2_000)])
+    assert steps() <= alone + 10
+    assert [task.tags for task in claim(store, 5, worker)] == [tags]
+
+
+def test_a_task_is_found_by_its_tags_exactly_while_it_is_ready(
+    store: SQLiteTaskStore, new: New, me: Principal, clock: Any
+) -> None:
+    def tagged() -> list[tuple[str, int]]:
+        query = "SELECT tag, priority FROM ready_tag ORDER BY tag, priority"
+        return store._writer.do(lambda tx: tx.execute(query).fetchall()).result()
+
+    (task,) = submit(store, new(tags=("a", "b")))
+    assert tagged() == [("a", 0), ("b", 0)]
+    store.prioritise(me, task, 3).result()
+    assert tagged() == [("a", 3), ("b", 3)]
+    store.pause(me, "default", "").result()
+    assert tagged() == []
+    store.resume(me, "default").result()
+    assert tagged() == [("a", 3), ("b", 3)]
+    (started,) = claim(store)
+    assert tagged() == []
+    store.release(task, started.fence, "busy").result()
+    assert tagged() == [("a", 3), ("b", 3)]
+    store.cancel(me, task).result()
+    submit(store, new(delay=5, tags=("c",)), new(cron="* * * * *", tags=("d",)))
+    assert tagged() == []
+    clock.advance(60)
+    store.sweep().result()
+    assert tagged() == [("c", 0), ("d", 0)]

@@ -185,6 +185,12 @@ def test_what_is_new_works_in_an_old_database(old: Path, open_store: OpenStore, 
     assert (child.state, child.tool) == ("ready", "add")
 
 
+def test_a_worker_finds_what_waited_in_an_old_database(old: Path, open_store: OpenStore) -> None:
+    store = open_store()
+    worker = Worker("w", ME, ("default",), ("old",))
+    assert [task.id[0] for task in store.claim("new:1", 9, 30, worker).result()] == ["a"]
+
+
 def test_a_migrated_database_is_like_a_new_one(old: Path, open_store: OpenStore) -> None:
     def tables(path: Path) -> list[tuple[Any, ...]]:
         connection = sqlite3.connect(path)

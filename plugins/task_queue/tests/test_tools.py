@@ -100,11 +100,12 @@ async def test_several_tasks_are_stored_with_one_commit_each_with_its_own_outcom
             ],
         )
         assert store._writer.commits == commits + 1
-        assert (answer["created"], answer["existing"], answer["refused"]) == (2, 1, 4)
+        assert (answer["created"], answer["existing"], answer["rejected"]) == (2, 1, 4)
         outcomes = [task["outcome"] for task in answer["tasks"]]
         assert outcomes == [
-            "created", "refused", "refused", "existing", "refused", "refused", "created",
+            "created", "rejected", "rejected", "existing", "rejected", "rejected", "created",
         ]  # fmt: skip
+        assert [task["index"] for task in answer["tasks"]] == list(range(7))
         codes = [task["error"]["code"] for task in answer["tasks"] if "error" in task]
         assert codes == ["unknown_tool", "invalid_arguments", "task_refused", "task_refused"]
         assert "Did you mean 'add'" in answer["tasks"][1]["error"]["hint"]
@@ -115,16 +116,45 @@ async def test_several_tasks_are_stored_with_one_commit_each_with_its_own_outcom
         assert len((await ask(host, "list_tasks"))["tasks"]) == 3
 
 
-async def test_nothing_is_stored_of_several_tasks_that_are_not_well_formed(start: Start) -> None:
+async def test_a_task_that_is_not_well_formed_is_rejected_alone(start: Start) -> None:
     async with start() as host:
+        store = await store_of(host)
+        # Paused, so that no claim shares the count of the commits.
+        await ask(host, "pause_queue")
+        commits = store._writer.commits
         good = {"tool": "add", "arguments": {"a": 1}}
-        for bad, complaint in [
-            ({**good, "prioritty": 1}, "tasks.1.prioritty"),
-            ({**good, "max_attempts": 0}, "tasks.1.max_attempts"),
-        ]:
-            code, text = await refusal(host, "submit_tasks", tasks=[good, bad])
-            assert (code, complaint in text) == ("invalid_arguments", True), text
-        assert (await refusal(host, "submit_tasks", tasks=[]))[0] == "invalid_arguments"
+        malformed: list[tuple[Any, str]] = [
+            ({**good, "prioritty": 1}, "prioritty: Extra inputs are not permitted"),
+            ({**good, "max_attempts": 0}, "max_attempts: Input should be greater than"),
+            ({"arguments": {"a": 1}}, "tool: Field required"),
+            ({"tool": "add", "arguments": "a=1"}, "arguments: Input should be a valid dictionary"),
+            ("add", "Input should be a valid dictionary"),
+            (None, "Input should be a valid dictionary"),
+            ([], "Input should be a valid dictionary"),
+            ({**good, "\ud800": 1}, "unable to parse raw data as a unicode string"),
+            ({"tool": "\ud800"}, "tool: "),
+        ]
+        tasks = [good, *(bad for bad, _ in malformed), good]
+        answer = await ask(host, "submit_tasks", tasks=tasks)
+        assert store._writer.commits == commits + 1
+        assert (answer["created"], answer["rejected"]) == (2, len(malformed))
+        outcomes = answer["tasks"]
+        assert [outcome["index"] for outcome in outcomes] == list(range(len(tasks)))
+        assert [outcomes[n]["outcome"] for n in (0, -1)] == ["created", "created"]
+        for outcome, (_, complaint) in zip(outcomes[1:-1], malformed, strict=True):
+            assert (outcome["outcome"], "task_id" in outcome) == ("rejected", False)
+            assert outcome["error"]["code"] == "invalid_arguments"
+            assert complaint in outcome["error"]["message"]
+            assert "A task has tool, arguments, queue" in outcome["error"]["hint"]
+        assert len((await ask(host, "list_tasks"))["tasks"]) == 2
+
+
+async def test_a_list_without_any_good_task_stores_nothing(start: Start) -> None:
+    async with start() as host:
+        answer = await ask(host, "submit_tasks", tasks=[{}, {"tool": "no such"}])
+        assert (answer["created"], answer["rejected"]) == (0, 2)
+        for bad in ([], "add", [{"tool": "add"}] * 501):
+            assert (await refusal(host, "submit_tasks", tasks=bad))[0] == "invalid_arguments"
         assert (await ask(host, "list_tasks"))["tasks"] == []
 
 
@@ -468,6 +498,81 @@ async def test_an_unregistered_worker_finishes_or_is_interrupted(
         assert list(await workers(host)) == ["built-in"]
         log.append("let go")
         assert (await result(host, going_on))["state"] == "succeeded"
+
+
+async def test_what_was_claimed_for_a_worker_as_it_was_dismissed_is_not_missed(
+    start: Start, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start(task_queue={"workers": 1}) as host:
+        store = await store_of(host)
+        claim, on_its_way = store.claim, []
+
+        def held_up(owner: str, limit: int, lease: float, worker: Worker | None = None) -> Any:
+            claimed = claim(owner, limit, lease, worker)
+            if worker is None:
+                return claimed
+            arrives: Future[Any] = Future()
+            on_its_way.append((claimed, arrives))
+            return arrives
+
+        monkeypatch.setattr(store, "claim", held_up)
+        await ask(host, "register_worker", worker_id="w")
+        (looked, arrives) = on_its_way.pop()
+        arrives.set_result(looked.result(10))
+        task = await submit(host, "hold")
+        ((claimed, arrives),) = on_its_way
+        assert [one.id for one in claimed.result(10)] == [task]
+        leaving = asyncio.create_task(ask(host, "unregister_worker", worker_id="w", grace=0))
+        while "w" in await workers(host):
+            await asyncio.sleep(0.002)
+        assert not leaving.done()
+        arrives.set_result(claimed.result(10))
+        assert (await leaving)["interrupted"] == 1
+        assert (await result(host, task))["state"] == "uncertain"
+        assert (await status(host, task))["worker"] == "w"
+
+
+async def test_a_task_wakes_only_workers_that_take_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start(task_queue={"workers": 1}) as host:
+        store = await store_of(host)
+        looked: list[str] = []
+        claim = store.claim
+
+        def noted(owner: str, limit: int, lease: float, worker: Worker | None = None) -> Any:
+            looked.append("built-in" if worker is None else worker.name)
+            return claim(owner, limit, lease, worker)
+
+        for name, capabilities, queues in [
+            ("by-tool", ["add"], None),
+            ("by-tag", ["quick"], None),
+            ("elsewhere", ["add"], ["other"]),
+            ("any", None, ["any"]),
+        ]:
+            await ask(
+                host,
+                "register_worker",
+                worker_id=name,
+                capabilities=capabilities,
+                queues=queues,
+                max_concurrent_tasks=1,
+            )
+        await result(host, await submit(host, "add", arguments={"a": 1}))
+        monkeypatch.setattr(store, "claim", noted)
+
+        async def woken(tool: str, **options: Any) -> set[str]:
+            looked.clear()
+            await result(host, await submit(host, tool, **options))
+            return set(looked)
+
+        add: dict[str, Any] = {"arguments": {"a": 1}}
+        shout: dict[str, Any] = {"arguments": {"text": "a"}}
+        assert await woken("shout", **shout) == {"built-in"}
+        assert await woken("add", **add) == {"by-tool", "built-in"}
+        assert await woken("shout", **shout, tags=["x", "quick"]) == {"by-tag", "built-in"}
+        assert await woken("shout", **shout, queue="any") == {"any", "built-in"}
+        assert await woken("add", **add, queue="other") == {"elsewhere", "built-in"}
 
 
 async def test_a_grace_ends_as_soon_as_the_worker_is_idle(start: Start, log: list[str]) -> None:

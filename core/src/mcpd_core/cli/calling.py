@@ -34,17 +34,21 @@ class Answer:
     """What came of it.
 
     :ivar error: the tool's failure (``code``, ``message``, ``hint``), or ``None``.
+    :ivar content: content blocks, where the answer is more than text.
     """
 
     text: str
     structured: dict[str, Any] | None = None
     error: Mapping[str, Any] | None = None
+    content: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as ``--json`` prints it: the structured result where there is one."""
         if self.error is not None:
             return {"error": dict(self.error)}
-        return self.structured if self.structured is not None else {"text": self.text}
+        if self.structured is not None:
+            return self.structured
+        return {"text": self.text, **({"content": list(self.content)} if self.content else {})}
 
 
 @dataclass
@@ -77,6 +81,7 @@ def call_daemon(request: Request, socket: Path) -> Answer:
     :raises NoDaemon: when nobody listens there.
     :raises CallRefused: when the tool did not start.
     """
+    from ..blocks import in_words
     from .daemon_client import DaemonClient, RemoteError
 
     progress = ProgressLine()
@@ -97,11 +102,11 @@ def call_daemon(request: Request, socket: Path) -> Answer:
             raise CallRefused(error.message, data=error.data) from error
         finally:
             progress.close()
-    text = "\n".join(
-        block["text"] for block in result.get("content", []) if block.get("type") == "text"
-    )
+    blocks = tuple(result.get("content", ()))
+    only_text = all(block["type"] == "text" for block in blocks)
+    text = in_words(blocks)
     if not result.get("isError"):
-        return Answer(text, result.get("structuredContent"))
+        return Answer(text, result.get("structuredContent"), content=() if only_text else blocks)
     details = result.get("_meta", {}).get(_ERROR_META) or {"code": "tool_failed", "message": text}
     if details.get("code") == InvalidArguments.code:
         raise InvalidArguments(details["message"], hint=details.get("hint", ""))

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from ..errors import DaemonError, NoDaemon
 PROTOCOL_VERSION = "2025-11-25"
 #: Seconds within which the daemon accepts a connection and answers everything but a tool call.
 PATIENCE = 10.0
+#: Bytes of the longest message that is read: more than any daemon sends, less than a machine has.
+LONGEST_MESSAGE = 1 << 30
 
 Notified = Callable[[str, Mapping[str, Any]], None]
 
@@ -76,6 +79,8 @@ class DaemonClient:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._ids = itertools.count(1)
         self._buffer = bytearray()
+        #: Until when an answer must have come, by `time.monotonic`; ``None`` without a limit.
+        self._until: float | None = None
 
     def __enter__(self) -> DaemonClient:
         try:
@@ -94,6 +99,7 @@ class DaemonClient:
         self._socket.close()
 
     def _connect(self) -> None:
+        self._until = time.monotonic() + self._patience
         self._socket.settimeout(self._patience)
         try:
             _connect(self._socket, self._path)
@@ -129,29 +135,30 @@ class DaemonClient:
 
         :param notified: called with method and parameters of each notification that arrives
             meanwhile.
-        :param limited: whether the daemon is given up when it is silent for too long; otherwise
-            the answer is waited for as long as the connection stands, which is right where the
-            daemon enforces a deadline of its own.
+        :param limited: whether the daemon is given up when its answer has not come as a whole
+            within the patience; otherwise it is waited for as long as the connection stands, which
+            is right where the daemon enforces a deadline of its own.
         :raises RemoteError: when the answer is an error.
         :raises ConnectionLost: when there is no answer.
         """
         identifier = next(self._ids)
-        self._socket.settimeout(self._patience if limited else None)
+        self._until = time.monotonic() + self._patience if limited else None
         try:
             self._send({"id": identifier, "method": method, "params": dict(params or {})})
             answer = self._answer_to(identifier, notified)
         except KeyboardInterrupt:
             self._cancel(identifier)
             raise
-        if "error" in answer:
-            error = answer["error"]
+        error, result = answer.get("error"), answer.get("result")
+        if isinstance(error, dict):
             data = error.get("data")
             raise RemoteError(
-                error["message"],
-                code=error["code"],
+                str(error.get("message")),
+                code=error.get("code", 0),
                 data=data if isinstance(data, dict) else {},
             )
-        result: dict[str, Any] = answer["result"]
+        if not isinstance(result, dict):
+            raise self._stranger()
         return result
 
     def tools(self) -> list[dict[str, Any]]:
@@ -177,7 +184,7 @@ class DaemonClient:
         return self.request("tools/call", params, notified=notified, limited=False)
 
     def _cancel(self, identifier: int) -> None:
-        self._socket.settimeout(self._patience)
+        self._until = time.monotonic() + self._patience
         params = {"requestId": identifier, "reason": "interrupted"}
         try:
             self._send({"method": "notifications/cancelled", "params": params})
@@ -188,9 +195,20 @@ class DaemonClient:
     def _send(self, message: Mapping[str, Any]) -> None:
         line = json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":")) + "\n"
         try:
+            self._limit()
             self._socket.sendall(line.encode())
         except OSError as error:
             raise self._lost() from error
+
+    def _limit(self) -> None:
+        """Let the next operation on the socket take as long as there is."""
+        if self._until is None:
+            self._socket.settimeout(None)
+            return
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
 
     def _answer_to(self, identifier: int, notified: Notified | None) -> dict[str, Any]:
         while True:
@@ -212,28 +230,41 @@ class DaemonClient:
             self._send({"id": request["id"], "error": error})
 
     def _receive(self) -> dict[str, Any]:
-        while (end := self._buffer.find(b"\n")) < 0:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             try:
+                self._limit()
                 received = self._socket.recv(1 << 16)
             except OSError as error:  # a timeout among them
                 raise self._lost() from error
             if not received:
                 raise self._lost()
+            if searched > LONGEST_MESSAGE:
+                raise self._stranger()
             self._buffer += received
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            raise ConnectionLost(
-                f"What listens on {self._path} does not speak MCP.",
-                hint="Name the data directory of a running `mcpd serve` with --data-dir.",
-            )
+            raise self._stranger()
         return message
 
+    def _stranger(self) -> ConnectionLost:
+        return ConnectionLost(
+            f"What listens on {self._path} does not speak MCP.",
+            hint="Name the data directory of a running `mcpd serve` with --data-dir.",
+        )
+
     def _lost(self) -> ConnectionLost:
+        if self._until is not None and time.monotonic() >= self._until:
+            return ConnectionLost(
+                f"The daemon on {self._path} has not answered within {self._patience:g} s.",
+                hint="Its log may say why. Stop it and start it again if it hangs.",
+            )
         return ConnectionLost(
             f"The daemon on {self._path} ended the connection before it answered.",
             hint="Its log says why. The call may have been carried out.",

@@ -62,4 +62,4 @@ async def _call_here(request: Request, inventory: Inventory, settings: Settings)
             raise
         finally:
             progress.close()
-    return Answer(result.text, result.structured, result.error)
+    return Answer(result.text, result.structured, result.error, result.content)

@@ -166,7 +166,7 @@ def new(name: str, runtime: RuntimeName, directory: Path | None) -> None:
     for file in write_project(names, runtime, folder):
         write(str(folder / file))
     note(f"The plugin {names.plugin} is in {folder}. Next:")
-    note(f"  cd {shlex.quote(str(folder))} && pip install --editable . --group dev && pytest")
+    note(f"  cd {shlex.quote(str(folder))} && pip install --editable '.[dev]' && pytest")
 
 
 def _whole_inventory(settings: Settings, data_dir: str | None) -> Inventory:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import paths
+from ..heap import young_heap
 from ..settings import HTTP_STREAMS, LOG_FORMATS, LOG_LEVELS, TRANSPORTS, Settings
 from .options import (
     config_option,
@@ -108,8 +109,9 @@ def serve(
     if "stdio" in chosen and not standalone:
         return _relay(settings, directory)
     # Before anything is claimed: a plugin that was named and cannot be enabled is an error.
-    inventory = inventory_of(settings, directory)
-    from ..server import daemon
+    with young_heap():
+        inventory = inventory_of(settings, directory)
+        from ..server import daemon
 
     hosts: list[Host] = []
 

@@ -68,7 +68,13 @@ def show(name: str, wanted: tuple[str, ...] | None, config: str | None, as_json:
 
 @tools.command()
 @click.argument("query", nargs=-1, required=True)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many tools to show at most, the best matches first.",
+)
 @plugins_option
 @config_option
 @json_option

@@ -14,6 +14,7 @@ from typing import Any
 import pydantic_core
 from typing_extensions import get_type_hints
 
+from ..blocks import NotABlock, as_block
 from ..context import Context
 from ..errors import InvalidOutput, PluginLoadError
 from ..parameters import Parameters, checked_function
@@ -24,8 +25,6 @@ from .template import UriTemplate
 
 #: The most values that an answer to a completion may hold; the protocol's number.
 MOST_VALUES = 100
-#: The kinds of content that a prompt's message may have.
-CONTENT_TYPES = ("text", "image", "audio", "resource", "resource_link")
 
 
 class _ContentFunction:
@@ -191,12 +190,13 @@ class PromptFunction(_ContentFunction):
                 raise _unfit(self.spec.label, "returned a message without role and content")
         if role not in ("user", "assistant"):
             raise _unfit(self.spec.label, f"returned a message of the role {role!r:.40}")
-        if isinstance(content, str):
-            content = {"type": "text", "text": content}
-        block = _plain(self.spec.label, content)
-        if not isinstance(block, dict) or block.get("type") not in CONTENT_TYPES:
-            raise _unfit(self.spec.label, "returned a message whose content is no content block")
-        return {"role": role, "content": block}
+        try:
+            block = as_block(content)
+        except NotABlock:
+            raise _unfit(
+                self.spec.label, "returned a message whose content is no content block"
+            ) from None
+        return {"role": role, "content": _plain(self.spec.label, block)}
 
 
 class CompletionFunction:

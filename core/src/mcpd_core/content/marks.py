@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, overload
 
+from ..blocks import Block
 from ..spec import TOOL_NAME, RuntimeName
 from .template import UriTemplate
 
@@ -22,12 +23,12 @@ PROMPT_MARK = "__mcpd_prompt__"
 class PromptMessage(TypedDict):
     """One message of a prompt.
 
-    ``content`` is text, or another of the protocol's content blocks as a mapping, for example
-    ``{"type": "image", "data": <base64>, "mimeType": "image/png"}``.
+    ``content`` is text, an `Image`, `Audio`, `EmbeddedResource` or `ResourceLink`, or any content
+    block of the protocol as a mapping.
     """
 
     role: Literal["user", "assistant"]
-    content: str | Mapping[str, Any]
+    content: str | Block | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def prompt(
     injected. The docstring becomes the description.
 
     The function returns text, which is one message of the user, or a list of messages: pairs
-    ``(role, text)`` or `PromptMessage`. Roles are ``user`` and ``assistant``.
+    ``(role, content)`` or `PromptMessage`. Roles are ``user`` and ``assistant``.
 
     :param name: as clients ask for it; the function's name by default. 1 to 64 letters, digits,
         ``_`` and ``-``.

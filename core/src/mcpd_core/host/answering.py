@@ -8,9 +8,10 @@ from typing import Any
 
 import anyio
 
-from ..errors import DeadlineExceeded, McpdError, ToolCrashed
+from ..errors import DeadlineExceeded, InvalidArguments, McpdError, ToolCrashed
 from ..runtimes import Expired
 from ..spec import Call, CallResult
+from .binding import Bound
 from .shaping import failure, shaped
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,21 @@ async def answered(
                 hint=f"The server's log has the details under {call.id}.",
             )
         )
+
+
+def answered_misfit(
+    call: Call, bound: object, misfit: InvalidArguments, *, limit: int
+) -> CallResult:
+    """Answer arguments that do not fit, where the author of a tool wants to do that.
+
+    :param bound: what was to be called.
+    :param limit: bytes of the largest answer.
+    :raises InvalidArguments: the one given, where not.
+    """
+    if not isinstance(bound, Bound):
+        raise misfit
+    answer = bound.function.answer_to(misfit, call.arguments)
+    return shaped(answer, of=call.spec.label, limit=limit)
 
 
 def _is_cancellation(error: BaseException, library: str) -> bool:

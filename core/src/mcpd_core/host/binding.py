@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import PluginLoadError, ToolUnavailable
 from ..hooks import Hooks
@@ -13,7 +13,9 @@ from ..importer import Importer
 from ..manifest import render_tool
 from ..schema import ToolFunction
 from ..spec import Offer, ToolSpec
-from .content_binding import BoundContent, bind_content
+
+if TYPE_CHECKING:
+    from .content_binding import BoundContent
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +133,8 @@ class Binder:
         return function
 
     async def _load_content(self, spec: Offer) -> BoundContent:
+        from .content_binding import bind_content  # most plugins have tools alone
+
         try:
             loaded = await asyncio.wrap_future(self._importer.load(spec.entry, plugin=spec.plugin))
             bound = bind_content(loaded, spec)

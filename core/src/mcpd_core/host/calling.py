@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..context import Context
-from ..errors import UnknownTool
+from ..errors import InvalidArguments, UnknownTool
 from ..executor import Admission
 from ..hookspecs import Outcome
 from ..spec import Call, CallResult, Offer, Principal, Progress, ToolSpec
-from .answering import answered
+from .answering import answered, answered_misfit
 from .binding import Apart, Binder, Bound
-from .content import ContentCalls
-from .content_binding import BoundContent, CompletionSpec
+from .content import CompletionSpec, ContentCalls
 from .flight import Flights, closed
 from .lane import Lane
 from .lanes import Lanes, before
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from ..catalog import Catalog
     from ..hooks import Hooks
     from ..inventory import Inventory
+    from .content_binding import BoundContent
     from .statistics import Statistics
     from .usage import Usage
     from .watchdog import Watchdog
@@ -209,7 +209,11 @@ class CallPath(ContentCalls):
             bound = await lane.run_in_host(bind)
         if isinstance(bound, Apart):
             return await lane.run_in_host(partial(self._perform_apart, bound, call, share))
-        arguments = bound.function.validate(call.arguments)
+        try:
+            arguments = bound.function.validate(call.arguments)
+        except InvalidArguments as misfit:
+            limit = self.settings.executor.max_result_bytes
+            return answered_misfit(call, bound, misfit, limit=limit)
         scope = Scope(self, call, self.lanes.of(bound, origin or lane), share)
         if bound.function.context_parameter is not None:
             arguments[bound.function.context_parameter] = Context(scope)

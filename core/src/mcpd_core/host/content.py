@@ -12,8 +12,15 @@ from typing_extensions import TypedDict, Unpack
 from ..content.catalog import ContentCatalog
 from ..content.template import UriTemplate
 from ..errors import ContentFailed, InvalidArguments, UnknownPrompt, UnknownResource
-from ..spec import CallResult, Offer, Principal, Progress, PromptSpec, ResourceSpec
-from .content_binding import CompletionSpec
+from ..spec import (
+    CallResult,
+    Offer,
+    Principal,
+    Progress,
+    PromptSpec,
+    ResourceSpec,
+    RuntimeName,
+)
 from .policy import authorise, may_call
 
 if TYPE_CHECKING:
@@ -53,6 +60,42 @@ class Suggestions:
 
     values: tuple[str, ...] = ()
     total: int = 0
+
+
+@dataclass(frozen=True)
+class CompletionSpec:
+    """The contract of what suggests values for one parameter.
+
+    :ivar of: the resource or the prompt that has the parameter.
+    """
+
+    of: ResourceSpec | PromptSpec
+    name: str
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"completion of {self.name!r} for the {self.of.label}"
+
+    @property
+    def entry(self) -> str:
+        """Where the function is whose mark names the completion."""
+        return self.of.entry
+
+    @property
+    def plugin(self) -> str:
+        """The name of the plugin that offers it."""
+        return self.of.plugin
+
+    @property
+    def runtime(self) -> RuntimeName:
+        """The library that an ``async def`` is written for."""
+        return self.of.runtime
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds after which it is cancelled; ``None`` means the host's default."""
+        return self.of.timeout
 
 
 class ContentCalls(ABC):

@@ -9,44 +9,9 @@ from ..content.contract import render_prompt, render_resource
 from ..content.functions import CompletionFunction, PromptFunction, ResourceFunction
 from ..errors import PluginLoadError
 from ..spec import Offer, PromptSpec, ResourceSpec, RuntimeName
+from .content import CompletionSpec
 
 ContentFunction = ResourceFunction | PromptFunction | CompletionFunction
-
-
-@dataclass(frozen=True)
-class CompletionSpec:
-    """The contract of what suggests values for one parameter.
-
-    :ivar of: the resource or the prompt that has the parameter.
-    """
-
-    of: ResourceSpec | PromptSpec
-    name: str
-
-    @property
-    def label(self) -> str:
-        """For messages."""
-        return f"completion of {self.name!r} for the {self.of.label}"
-
-    @property
-    def entry(self) -> str:
-        """Where the function is whose mark names the completion."""
-        return self.of.entry
-
-    @property
-    def plugin(self) -> str:
-        """The name of the plugin that offers it."""
-        return self.of.plugin
-
-    @property
-    def runtime(self) -> RuntimeName:
-        """The library that an ``async def`` is written for."""
-        return self.of.runtime
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds after which it is cancelled; ``None`` means the host's default."""
-        return self.of.timeout
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from ..runtimes import (
     capture,
 )
 from .binding import Bound
-from .content_binding import BoundContent
 from .lane import Lane
 from .scope import Scope
 
 if TYPE_CHECKING:
     from ..runtimes.processes import ProcessRuntime
     from ..settings import Settings
+    from .content_binding import BoundContent
 
 T = TypeVar("T")
 

@@ -12,7 +12,6 @@ import pydantic
 from ..errors import McpdError, PluginLoadError, SelectionError, SettingsError
 from ..hooks import Hooks
 from ..inventory import PluginRow
-from ..registrar import ToolRegistrar
 from ..settings import Settings
 from ..spec import RuntimeName
 
@@ -61,6 +60,8 @@ async def _take_up(host: Host, hooks: Hooks, row: PluginRow) -> None:
     plugin = await asyncio.wrap_future(host.importer.load(row.entry, plugin=row.name))
     hooks.register(plugin, row.name, requires_core=row.requires_core)
     if row.dynamic:
+        from ..registrar import ToolRegistrar  # a manifest is the rule
+
         registrar = ToolRegistrar(row.name, cast(RuntimeName, row.runtime))
         # On the import thread: registering imports the modules of the tools.
         await asyncio.wrap_future(

@@ -26,11 +26,11 @@ def shaped(result: CallResult, *, of: str, limit: int) -> CallResult:
     """Return an answer fit to be sent.
 
     :param of: whose it is, such as ``tool 'add'``.
-    :param limit: bytes of text, and of structured data as JSON.
+    :param limit: bytes of text, of structured data as JSON, and of content blocks as JSON.
     :raises InvalidOutput: when the answer is larger than the limit.
     """
-    text, structured = result.text, result.structured
-    if not _within(text, limit):
+    text, structured, content = result.text, result.structured, result.content
+    if not _within(text, limit) or (content and len(to_json(content)) > limit):
         raise InvalidOutput(
             f"The {of} answered with more than {limit} bytes.",
             hint="Ask for less, for example a page of it.",
@@ -42,9 +42,11 @@ def shaped(result: CallResult, *, of: str, limit: int) -> CallResult:
     elif _CONTROL_IN_JSON.search(text):
         structured = _clean(structured)
         clean = to_json(structured)
-    else:
+    elif not content:
         return result
-    return CallResult(clean, structured, result.error)
+    else:
+        clean = text
+    return CallResult(clean, structured, result.error, tuple(map(_clean_block, content)))
 
 
 def _within(text: str, limit: int) -> bool:
@@ -59,6 +61,14 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list):
         return [_clean(item) for item in value]
     return value
+
+
+def _clean_block(block: dict[str, Any]) -> dict[str, Any]:
+    # Base64 has nothing to be cleaned of, and may be long.
+    read = {key: value for key, value in block.items() if key not in ("data", "blob")}
+    if isinstance(read.get("resource"), dict):
+        read["resource"] = _clean_block(read["resource"])
+    return {**block, **_clean(read)}
 
 
 def failure(error: McpdError) -> CallResult:

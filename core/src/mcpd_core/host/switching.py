@@ -17,7 +17,6 @@ from ..hooks import Hooks
 from ..inventory import Inventory, PluginRow, mark_conflicts
 from ..manifest import PluginManifest
 from ..providers import provided_tools
-from ..registrar import ToolRegistrar
 from ..selection import available_runtimes
 from ..spec import RuntimeName
 from .plugins import misfit
@@ -192,6 +191,8 @@ class Switches:
         hooks.unregister(row.name)
         hooks.register(plugin, row.name, requires_core=row.requires_core)
         if row.dynamic:
+            from ..registrar import ToolRegistrar  # a manifest is the rule
+
             registrar = ToolRegistrar(row.name, runtime)
             await asyncio.wrap_future(
                 host.importer.load(

@@ -281,11 +281,14 @@ class Errand:
         kind = answer.get("kind")
         if kind == "done":
             text, structured = answer.get("text"), answer.get("structured")
-            error = answer.get("error")
-            if isinstance(text, str) and all(
-                part is None or isinstance(part, dict) for part in (structured, error)
+            error, content = answer.get("error"), answer.get("content", [])
+            if (
+                isinstance(text, str)
+                and all(part is None or isinstance(part, dict) for part in (structured, error))
+                and isinstance(content, list)
+                and all(isinstance(block, dict) for block in content)
             ):
-                return CallResult(text, structured, error)
+                return CallResult(text, structured, error, tuple(content))
         elif kind == "failed":
             raise _failure(answer)
         elif kind == "crashed":

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..heap import young_heap
 from .claim import claimed
 from .directory import DataDirectory
 
@@ -57,7 +57,7 @@ def run_daemon(
     directory = DataDirectory(data_dir)
     directory.claim(wait=0.0 if linger is None else TAKEOVER)
     try:
-        with _young_heap():
+        with young_heap():
             serving = _import_serving()
             host = make_host()
         directory.describe(plugins=plugins, argv=sys.argv if argv is None else argv)
@@ -100,7 +100,7 @@ def run_standalone(
     try:
         # Before anything that may print is imported.
         with claimed() as (reading, writing):
-            with _young_heap():
+            with young_heap():
                 serving = _import_serving()
                 host = make_host()
             directory.describe(plugins=plugins, argv=sys.argv if argv is None else argv)
@@ -126,20 +126,6 @@ def _import_serving() -> ModuleType:
             raise
         raise explanation from exc
     return serving
-
-
-@contextmanager
-def _young_heap() -> Iterator[None]:
-    """Import without the garbage collector, which finds nothing and looks at everything.
-
-    It saves an eighth of the start-up; what was imported is then exempt from later collections.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:

@@ -98,6 +98,9 @@ class Listener:
             return
         _, late = await asyncio.wait(set(self._sessions), timeout=timeout)
         for task in late:
+            channel = self._sessions[task]
+            if channel is not None:
+                channel.abort()
             task.cancel()
         if late:
             # No deadline: a session that is cancelled has only bounded waits left.

@@ -3,8 +3,8 @@
 A tool's failure is a result with ``isError``, so that the model reads it and can act; so are
 arguments that do not fit, because a model can mend them. What the host refuses for another reason
 is a JSON-RPC error. Either carries the machine-readable details: results under `ERROR_META` in
-``_meta`` (``structuredContent`` is bound to the tool's output schema, which a failure does not
-fit), errors in ``data``.
+``_meta`` (``structuredContent`` is bound to the tool's output schema, which they do not fit),
+errors in ``data``. Data that a tool gave with its failure is ``structuredContent`` as ever.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ REFUSED = -32000
 def result_of(result: CallResult) -> dict[str, Any]:
     """Shape what a call answered as the result of ``tools/call``, for both protocol eras."""
     shaped: dict[str, Any] = {
-        "content": [{"type": "text", "text": result.text}],
+        "content": list(result.content) or [{"type": "text", "text": result.text}],
         "resultType": "complete",
     }
     if result.error is not None:
         shaped["isError"] = True
         shaped["_meta"] = {ERROR_META: plain(result.error)}
-    elif result.structured is not None:
+    if result.structured is not None:
         shaped["structuredContent"] = result.structured
     return shaped
 

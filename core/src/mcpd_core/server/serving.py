@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -28,6 +30,16 @@ log = logging.getLogger(__name__)
 
 #: Seconds in which clients must have read their last answers when the server stops.
 FAREWELL = 5.0
+#: They have so long in any case, and otherwise what is left of the grace for calls in flight.
+LEAST_FAREWELL = 1.0
+
+
+def _farewell(left: float) -> float:
+    """Return how many seconds clients have to take what was written for them.
+
+    :param left: seconds that are left of the grace.
+    """
+    return min(FAREWELL, max(LEAST_FAREWELL, left))
 
 
 async def serve_socket(
@@ -40,6 +52,7 @@ async def serve_socket(
     http: bool = False,
 ) -> None:
     """Serve the socket of a claimed directory, and HTTP beside it; see `run_daemon`."""
+    until = math.inf
     with Stop() as stop:
         async with host:
             server = McpServer(host)
@@ -62,6 +75,7 @@ async def serve_socket(
                     if web is not None:
                         starting.add_done_callback(web.health.start)
                     await stop.wait()
+                    until = time.monotonic() + grace
                     patience.cancel()
                     listener.stop()
                     if web is not None:
@@ -72,9 +86,10 @@ async def serve_socket(
                     await _drain(host, grace)
             finally:
                 patience.cancel()
-                closing = [listener.close(FAREWELL)]
+                farewell = _farewell(until - time.monotonic())
+                closing = [listener.close(farewell)]
                 if web is not None:
-                    closing.append(web.close(FAREWELL))
+                    closing.append(web.close(farewell))
                 await asyncio.gather(*closing)
 
 
@@ -88,6 +103,7 @@ async def serve_stdio(
     eof_grace: float,
 ) -> None:
     """Serve one client over a pair of descriptors; see `run_standalone`."""
+    until = math.inf
     with Stop() as stop:
         async with host:
             server = McpServer(host)
@@ -104,17 +120,18 @@ async def serve_stdio(
                 ready(["stdio"])
                 async with _services(host):
                     await stop.wait()
+                    until = time.monotonic() + grace
                     extensions.close()
                     await server.aclose()
                     await _drain(host, grace)
             finally:
                 channel.end()
-                await asyncio.wait([serving], timeout=FAREWELL)
+                await asyncio.wait([serving], timeout=_farewell(until - time.monotonic()))
                 if not serving.done():
                     serving.cancel()
                     # No deadline: a session that is cancelled has only bounded waits left.
                     await asyncio.wait([serving])
-                await transports.close(FAREWELL)
+                await transports.close(_farewell(until - time.monotonic()))
             if not serving.cancelled():
                 serving.result()
 

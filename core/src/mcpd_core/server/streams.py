@@ -220,6 +220,11 @@ class LineChannel(asyncio.Protocol):
             writing.abort()
             log.debug("a client did not read its last answers within %g s", timeout)
 
+    def abort(self) -> None:
+        """Close at once, and drop what is buffered."""
+        if self._writing is not None:
+            self._writing.abort()
+
     # --- details ----------------------------------------------------------------------------------
 
     async def _answered(self) -> None:

@@ -131,7 +131,14 @@ def host_maker(default_data_dir: Path) -> MakeHost:
 def in_trio() -> bool:
     """Whether the calling code runs in a trio task; trio is not imported to find out."""
     trio: Any = sys.modules.get("trio")
-    return trio is not None and bool(trio.lowlevel.in_trio_task())
+    if trio is None:
+        return False
+    # `in_trio_task` is younger than the oldest trio that is supported.
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def local_user() -> Principal:

@@ -99,6 +99,8 @@ class Dispatcher:
             and does not wait for it.
         :returns: how many tasks it still ran, and how many of them were interrupted.
         """
+        # What was claimed for it before it was dismissed may still be on its way.
+        await slots.landed.wait()
         running = slots.busy
         if grace is None or not running:
             return running, 0
@@ -115,7 +117,7 @@ class Dispatcher:
         """Take note of a commit; called on the trio thread."""
         for change in changes:
             if change.after == "ready":
-                self.crew.expect_more()
+                self.crew.expect(change.offered)
                 self._work.set()
             elif "scheduled" in (change.before, change.after):
                 self._schedule.set()
@@ -151,17 +153,8 @@ class Dispatcher:
         while True:
             await self._work.wait()
             while not self._closing and (slots := self.crew.next_free()) is not None:
-                wanted = slots.free
-                slots.backlog = False
                 try:
-                    # Shielded: tasks that were claimed for nobody would wait for their leases to
-                    # run out. The store answers every operation.
-                    with trio.CancelScope(shield=True):
-                        tasks = await self._bridge.wait(
-                            self._store.claim(
-                                self._owner, wanted, self._settings.lease, slots.worker
-                            )
-                        )
+                    await self._fill(slots, nursery)
                 except StoreError as error:
                     failures += 1
                     slots.backlog = True
@@ -171,18 +164,31 @@ class Dispatcher:
                     await trio.sleep(STORE_RETRY.after(failures))
                     continue
                 failures = 0
-                for task in tasks:
-                    attempt = Attempt(task, slots)
-                    self.attempts[task.id] = attempt
-                    if task.id in self._cancel_on_arrival:
-                        attempt.cancel("it was interrupted")
-                    slots.take()
-                    nursery.start_soon(self._attempt, attempt)
-                # Whatever was not among these belongs to no attempt of this process.
-                self._cancel_on_arrival.clear()
-                self._holding.set()
-                if len(tasks) == wanted:
-                    slots.backlog = True
+
+    async def _fill(self, slots: Slots, nursery: trio.Nursery) -> None:
+        """Claim tasks for slots that are free, and start them.
+
+        :raises StoreError: when none could be claimed.
+        """
+        with slots.claiming() as wanted:
+            # Shielded: tasks that were claimed for nobody would wait for their leases to run out.
+            # The store answers every operation.
+            with trio.CancelScope(shield=True):
+                tasks = await self._bridge.wait(
+                    self._store.claim(self._owner, wanted, self._settings.lease, slots.worker)
+                )
+            for task in tasks:
+                attempt = Attempt(task, slots)
+                self.attempts[task.id] = attempt
+                if task.id in self._cancel_on_arrival:
+                    attempt.cancel("it was interrupted")
+                slots.take()
+                nursery.start_soon(self._attempt, attempt)
+            # Whatever was not among these belongs to no attempt of this process.
+            self._cancel_on_arrival.clear()
+            self._holding.set()
+            if len(tasks) == wanted:
+                slots.backlog = True
 
     @property
     def _closing(self) -> bool:

@@ -185,9 +185,10 @@ class Stats(TypedDict):
 class ItemOutcome(TypedDict):
     """What became of one of several tasks."""
 
+    index: Annotated[int, Field(description="Its place among the tasks given, the first being 0.")]
     outcome: Annotated[
-        Literal["created", "existing", "refused"],
-        Field(description="'refused': nothing was stored for it; `error` says why."),
+        Literal["created", "existing", "rejected"],
+        Field(description="'rejected': nothing was stored for it; `error` says why."),
     ]
     task_id: NotRequired[str]
     state: NotRequired[TaskState]
@@ -199,7 +200,7 @@ class SubmittedTasks(TypedDict):
 
     created: int
     existing: int
-    refused: int
+    rejected: int
     tasks: list[ItemOutcome]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from mcpd_core import CallResult, Principal, Progress
 
@@ -345,6 +345,18 @@ class Swept:
     more: bool = False
 
 
+class Offered(NamedTuple):
+    """What registered workers choose a task by.
+
+    :ivar words: its tool and its tags.
+    """
+
+    principal_kind: str
+    principal_id: str
+    queue: str
+    words: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Change:
     """A committed change of one task, for those who wait for it.
@@ -352,12 +364,15 @@ class Change:
     :ivar before: ``None`` when the task is new.
     :ivar after: ``None`` when it was purged.
     :ivar cancelling: it is running and somebody asked to cancel it.
+    :ivar offered: of one that has become ``ready``, so that only workers that take it are woken; an
+        engine that leaves it out wakes all of them.
     """
 
     task_id: str
     before: TaskState | None
     after: TaskState | None
     cancelling: bool = False
+    offered: Offered | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ class HttpApp:
         receive: Receive,
         send: Send,
     ) -> None:
-        lines: Headers = scope["headers"]
+        # Space around a value is none of it (RFC 9110, 5.5); httptools leaves what follows it.
+        lines: Headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         headers = dict(lines)
         method = scope["method"]
         if len(headers) != len(lines) and (twice := repeated(lines)):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib
 import ipaddress
 import logging
+import math
 import socket
 import sys
 import time
@@ -21,11 +21,12 @@ from ...hookspecs import HttpRoute
 from ...settings import HttpSettings
 from ..engine import unsupported
 from ..mcp import McpServer
-from .app import CONNECTION, HttpApp
+from .app import HttpApp
 from .connection import HttpConnection
 from .guard import guard_for
 from .health import HealthPages, Watched
 from .peers import Door
+from .protocol import protocol_for
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,6 @@ KEEP_ALIVE = 75
 MAX_CONNECTIONS = 512
 #: Connections that clients who may call nothing can have, to ask for the server's health.
 MAX_STRANGERS = 32
-#: Seconds in which a request must have come, from its first byte to its last.
-REQUEST_TIMEOUT = 60.0
-#: Bytes that a request may have outside its body in one piece: its head, or its trailers.
-MAX_HEAD = 64 * 1024
 #: Seconds between two log lines that tell of connections that were closed at once.
 _QUIET = 5.0
 
@@ -96,7 +93,7 @@ class HttpListener:
         )
         config = uvicorn.Config(
             self._app,
-            http=_protocol(self),
+            http=protocol_for(self),
             loop="none",
             ws="none",
             lifespan="off",
@@ -132,7 +129,8 @@ class HttpListener:
     async def close(self, timeout: float) -> None:
         """Close every connection after its answer.
 
-        :param timeout: seconds after which what still runs is cancelled.
+        :param timeout: seconds after which what still runs is cancelled, and a connection whose
+            client does not take its answer is cut off.
         """
         self.stop()
         if self._uvicorn is None or self._serving is None or self._app is None:
@@ -143,10 +141,17 @@ class HttpListener:
             # Nobody need wait for the rest of a request that nobody would serve.
             if getattr(protocol, "late_task", None) is not None and not protocol.answering():
                 protocol.abandon()
-        self._uvicorn.config.timeout_graceful_shutdown = max(1, round(timeout))
+        # uvicorn would leave the connections open, and say that something went wrong.
+        cutting = asyncio.get_running_loop().call_later(timeout, self._cut_off)
+        self._uvicorn.config.timeout_graceful_shutdown = math.ceil(timeout) + 1
         self._uvicorn.should_exit = True
-        # Bounded by uvicorn, which was just told how.
+        # Bounded by the two.
         await self._serving
+        cutting.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self._connections):
+            connection.abandon()
 
     # --- called by the protocol -------------------------------------------------------------------
 
@@ -200,117 +205,6 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _protocol(listener: HttpListener) -> type[asyncio.Protocol]:
-    """Return the fastest HTTP protocol there is, made to know its connection."""
-    base: Any
-    missing = [name for name in ("uvloop", "httptools") if not _importable(name)]
-    if missing:
-        log.info(
-            "HTTP is served without %s, at about half the speed; mcpd-core[fast] installs it",
-            " and ".join(missing),
-        )
-    if "httptools" in missing:
-        from uvicorn.protocols.http.h11_impl import H11Protocol as base
-    else:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
-
-    class Protocol(base):  # type: ignore[misc]
-        app_state: dict[str, Any]
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            self.late_task: asyncio.TimerHandle | None = None
-            self.known = listener.opened(transport.get_extra_info("socket"), self.abandon)
-            if self.known is None:
-                transport.abort()
-                return
-            self.app_state = {**self.app_state, CONNECTION: self.known}
-            # uvicorn waits for a first request without end.
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            self._unset_keepalive_if_required()
-            self.expect(False)
-            if self.known is not None:
-                listener.lost(self.known)
-
-        def expect(self, more: bool) -> None:
-            """Take note of whether the rest of a request is yet to come."""
-            if not more:
-                if self.late_task is not None:
-                    self.late_task.cancel()
-                    self.late_task = None
-            elif self.late_task is None:
-                self.late_task = self.loop.call_later(REQUEST_TIMEOUT, self.late)
-
-        def late(self) -> None:
-            self.late_task = None
-            if self.answering():
-                self.expect(True)
-            else:
-                self.transport.abort()
-
-        def abandon(self) -> None:
-            if self.cycle is not None:
-                # As when the client has gone: uvicorn wants no answer then.
-                self.cycle.disconnected = True
-            self.transport.abort()
-
-        def answering(self) -> bool:
-            """Whether a request has come as a whole and is not answered yet."""
-            cycle = self.cycle
-            if getattr(self, "pipeline", None):
-                return True
-            return cycle is not None and not cycle.response_complete and not cycle.more_body
-
-    class H11(Protocol):
-        def handle_events(self) -> None:
-            super().handle_events()
-            state = self.conn.their_state
-            buffered = bool(self.conn.trailing_data[0])
-            closing = self.transport.is_closing()
-            begun = state.__name__ == "SEND_BODY" or (state.__name__ == "IDLE" and buffered)
-            self.expect(begun and not closing)
-
-    class HttpTools(Protocol):
-        #: Whether the parser has got on since this was last cleared, and what it took before.
-        progress = False
-        taken = 0
-        begun = False
-
-        def data_received(self, data: bytes) -> None:
-            # The parser keeps the head of a request, and trailers, however long they are.
-            while data and not self.transport.is_closing():
-                part, data = data[:MAX_HEAD], data[MAX_HEAD:]
-                self.progress, self.begun = False, True
-                super().data_received(part)
-                self.taken = 0 if self.progress else self.taken + len(part)
-                if self.taken > MAX_HEAD:
-                    self.transport.abort()
-            self.expect(self.begun and not self.transport.is_closing())
-
-        def on_message_begin(self) -> None:
-            self.begun = True
-            super().on_message_begin()
-
-        def on_headers_complete(self) -> None:
-            self.progress = True
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            self.progress = True
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self.progress, self.begun = True, False
-            super().on_message_complete()
-
-    return H11 if "httptools" in missing else HttpTools
-
-
 def _max_connections() -> int:
     try:
         import resource
@@ -320,14 +214,6 @@ def _max_connections() -> int:
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
     return min(MAX_CONNECTIONS, soft // 2)
-
-
-def _importable(name: str) -> bool:
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        return False
-    return True
 
 
 def bind(settings: HttpSettings) -> socket.socket:

@@ -28,9 +28,11 @@ from .transitions import (
     Leases,
     Row,
     add_event,
+    add_tags,
     cancel_now,
     cut_off,
     move,
+    offer,
     ready_or_paused,
     select,
 )
@@ -99,7 +101,10 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
     assert seq is not None
     tx.execute("INSERT INTO payload (seq, arguments) VALUES (?, ?)", (seq, arguments))
     add_event(tx, seq, 1, "submitted", state, 0, "")
-    tx.note(task_id, None, state)
+    if new.tags and state == "ready":
+        add_tags(tx, seq)
+    offered = offer(state, who.kind, who.id, new.queue, new.tool, columns["tags"])
+    tx.note(task_id, None, state, offered=offered)
     return Submitted("created", task_id, state, columns["run_at"])
 
 

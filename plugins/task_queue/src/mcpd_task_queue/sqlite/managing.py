@@ -10,7 +10,7 @@ from mcpd_task_queue.store import Resolution
 
 from .rows import error_text, shorten
 from .schedules import first_time
-from .transitions import Row, cancel_now, move, select
+from .transitions import Row, cancel_now, move, offer, select
 from .worker import Transaction
 
 _OF = "principal_kind = ? AND principal_id = ?"
@@ -105,11 +105,11 @@ def resume(tx: Transaction, principal: Principal, queue: str) -> QueueChanged:
     tx.execute(f"DELETE FROM pause WHERE {_QUEUE}", who)
     moved = tx.execute(
         f"UPDATE task SET state = 'ready', updated_at = ? WHERE {_QUEUE} AND state = 'paused'"
-        " RETURNING id",
+        " RETURNING id, tool, tags",
         (tx.now, *who),
     ).fetchall()
-    for (task_id,) in moved:
-        tx.note(task_id, "paused", "ready")
+    for task_id, tool, tags in moved:
+        tx.note(task_id, "paused", "ready", offered=offer("ready", *who, tool, tags))
     return _changed(tx, principal, queue, before is not None, len(moved))
 
 

@@ -15,7 +15,7 @@ from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import TaskState
 
 from .rows import shorten
-from .transitions import Row, add_event, move, ready_or_paused
+from .transitions import Row, add_event, add_tags, move, offer, ready_or_paused
 from .worker import Transaction
 
 #: What a task inherits from the recurring task that it is made by.
@@ -68,6 +68,10 @@ def fire(tx: Transaction, row: Row) -> TaskState:
         (seq, row.seq),
     )
     add_event(tx, seq, 1, "submitted", state, 0, f"by the schedule {row.id}")
-    tx.note(task_id, None, state)
+    if state == "ready":
+        add_tags(tx, seq)
+    who = (row.principal_kind, row.principal_id)
+    offered = offer(state, *who, row.queue, row.tool, row.tags)
+    tx.note(task_id, None, state, offered=offered)
     move(tx, row, "scheduled", "fired", f"made {task_id}", run_at=following, latest_id=task_id)
     return state

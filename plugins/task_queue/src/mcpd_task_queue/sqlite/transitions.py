@@ -3,11 +3,12 @@ one place that writes states and events."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from mcpd_task_queue.policy import after_interruption
-from mcpd_task_queue.records import FINAL, Recorded, TaskState
+from mcpd_task_queue.records import FINAL, Offered, Recorded, TaskState
 
 from .rows import shorten
 from .worker import Transaction
@@ -61,6 +62,7 @@ class Row(NamedTuple):
     cron: str | None
     timezone: str | None
     run_at: float | None
+    tags: str
 
 
 _COLUMNS = ", ".join(Row._fields)
@@ -93,8 +95,27 @@ def move(
     assignments = ", ".join(f"{name} = ?" for name in columns)
     tx.execute(f"UPDATE task SET {assignments} WHERE seq = ?", (*columns.values(), row.seq))
     add_event(tx, row.seq, row.events + 1, kind, state, attempts, detail)
-    tx.note(row.id, row.state, state, cancelling=bool(columns.get("cancelling")))
+    who = (row.principal_kind, row.principal_id)
+    tx.note(
+        row.id,
+        row.state,
+        state,
+        cancelling=bool(columns.get("cancelling")),
+        offered=offer(state, *who, row.queue, row.tool, row.tags),
+    )
     return state
+
+
+def offer(
+    state: TaskState, kind: str, id_: str, queue: str, tool: str, tags: str
+) -> Offered | None:
+    """Return what workers choose a task by, if it waits for one.
+
+    :param tags: as JSON.
+    """
+    if state != "ready":
+        return None
+    return Offered(kind, id_, queue, (tool, *json.loads(tags)))
 
 
 def ready_or_paused(tx: Transaction, kind: str, id_: str, queue: str) -> TaskState:
@@ -104,6 +125,16 @@ def ready_or_paused(tx: Transaction, kind: str, id_: str, queue: str) -> TaskSta
         (kind, id_, queue),
     ).fetchone()
     return "ready" if paused is None else "paused"
+
+
+def add_tags(tx: Transaction, seq: int) -> None:
+    """Let workers find a new task that is ready by its tags."""
+    tx.execute(
+        "INSERT OR IGNORE INTO ready_tag"
+        " SELECT principal_kind, principal_id, queue, value, priority, seq"
+        " FROM task, json_each(task.tags) WHERE seq = ?",
+        (seq,),
+    )
 
 
 def add_event(

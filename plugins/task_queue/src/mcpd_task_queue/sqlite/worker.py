@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from mcpd_task_queue.errors import StoreBroken, StoreClosed, StoreError
-from mcpd_task_queue.records import Change, TaskState
+from mcpd_task_queue.records import Change, Offered, TaskState
 
 from .connection import in_words
 
@@ -51,9 +51,10 @@ class Transaction:
         after: TaskState | None,
         *,
         cancelling: bool = False,
+        offered: Offered | None = None,
     ) -> None:
         """Remember a change, to be announced when it is committed."""
-        self.changes.append(Change(task_id, before, after, cancelling))
+        self.changes.append(Change(task_id, before, after, cancelling, offered))
 
 
 class _Worker(Generic[C]):

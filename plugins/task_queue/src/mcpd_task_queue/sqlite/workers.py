@@ -12,13 +12,22 @@ from mcpd_task_queue.records import Worker
 
 from .worker import Transaction
 
-#: How far into a queue a worker with capabilities looks for tasks that it takes. What it does not
-#: reach is left to the built-in worker.
-FARTHEST = 1_000
-
 _COLUMNS = (
     "name, principal_kind, principal_id, principal_name, queues, capabilities, slots, registered_at"
 )
+
+_OF = "principal_kind = ? AND principal_id = ? AND queue = ?"
+_BEST = "ORDER BY priority DESC, seq LIMIT ?"
+#: The best ready tasks of a queue; those of one tool; those with one tag.
+_ANY = (
+    "SELECT -priority, seq FROM task INDEXED BY task_counted"
+    f" WHERE {_OF} AND state = 'ready' {_BEST}"
+)
+_BY_TOOL = (
+    "SELECT -priority, seq FROM task INDEXED BY task_ready_tool"
+    f" WHERE {_OF} AND tool = ? AND state = 'ready' {_BEST}"
+)
+_BY_TAG = f"SELECT -priority, seq FROM ready_tag WHERE {_OF} AND tag = ? {_BEST}"
 
 
 def register(tx: Transaction, worker: Worker, most_slots: int) -> Worker:
@@ -88,25 +97,17 @@ def _worker(row: tuple[Any, ...]) -> Worker:
 
 
 def suitable(tx: Transaction, worker: Worker, limit: int) -> list[int]:
-    """Return the places of the best ready tasks that a worker takes, best first."""
-    ready = (
-        "SELECT {columns} FROM task INDEXED BY task_counted WHERE principal_kind = ?"
-        " AND principal_id = ? AND queue = ? AND state = 'ready' ORDER BY priority DESC, seq"
-        " LIMIT ?"
-    )
-    query, reach = ready.format(columns="priority, seq"), limit
-    extra: tuple[object, ...] = ()
-    if worker.capabilities:
-        marks = ", ".join("?" * len(worker.capabilities))
-        query = (
-            f"SELECT priority, seq FROM ({ready.format(columns='priority, seq, tool, tags')})"
-            f" WHERE tool IN ({marks}) OR EXISTS"
-            f" (SELECT 1 FROM json_each(tags) WHERE value IN ({marks}))"
-            " ORDER BY priority DESC, seq LIMIT ?"
-        )
-        extra, reach = (*worker.capabilities, *worker.capabilities, limit), FARTHEST
-    found: list[tuple[int, int]] = []
+    """Return the places of the best ready tasks that a worker takes, best first.
+
+    What it costs depends on what the worker names, and not on what waits: each pair of a queue and
+    a capability is one range of an index, of which ``limit`` entries are read at most.
+    """
+    found: set[tuple[int, int]] = set()
     for queue in worker.queues:
-        parameters = (worker.principal.kind, worker.principal.id, queue, reach, *extra)
-        found += [(-priority, seq) for priority, seq in tx.execute(query, parameters)]
+        of = (worker.principal.kind, worker.principal.id, queue)
+        if not worker.capabilities:
+            found.update(tx.execute(_ANY, (*of, limit)))
+        for word in worker.capabilities:
+            found.update(tx.execute(_BY_TOOL, (*of, word, limit)))
+            found.update(tx.execute(_BY_TAG, (*of, word, limit)))
     return [seq for _, seq in sorted(found)[:limit]]

@@ -10,6 +10,7 @@ from mcpd_core import CallResult, Principal
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import (
     Activity,
+    Change,
     Changed,
     Filter,
     Task,
@@ -190,6 +191,31 @@ class Recurring(StoreSuite):
         (left,) = claim(store, 9)
         assert (left.principal, left.worker) == (OTHER, "built-in")
         assert store.tally(me).result() == {"w": {"running": 3}, "v": {"running": 2}}
+
+    def test_a_worker_finds_what_it_takes_behind_whatever_it_does_not(
+        self, store: TaskStore, new: New, me: Principal
+    ) -> None:
+        submit(store, *[new("other", priority=9, tags=("t",)) for _ in range(1_500)])
+        tagged, named = submit(store, new("other", tags=("mine",)), new("mine"))
+        worker = Worker("w", me, ("default",), ("mine",))
+        assert [task.id for task in claim(store, 9, worker)] == [tagged, named]
+
+    def test_what_has_become_ready_is_announced_with_what_workers_choose_it_by(
+        self, store: TaskStore, new: New, me: Principal, clock: Clock
+    ) -> None:
+        heard: list[Change] = []
+        store.listen(heard.extend)
+        (task,) = submit(store, new("render", queue="gpu", tags=("cuda",), delay=1))
+        clock.advance(1)
+        store.sweep().result()
+        (started,) = claim(store)
+        store.release(task, started.fence, "busy").result()
+        store.pause(me, "gpu", "").result()
+        store.resume(me, "gpu").result()
+        ready = [change for change in heard if change.after == "ready"]
+        assert len(ready) == 3
+        for change in ready:
+            assert change.offered in (None, (me.kind, me.id, "gpu", ("render", "cuda")))
 
     def test_a_worker_takes_nothing_of_a_paused_queue(
         self, store: TaskStore, new: New, me: Principal

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mcpd_core import CallResult, Context, tool
+from mcpd_core import CallResult, Context
 from mcpd_task_queue import legacy
 from mcpd_task_queue.answers import iso
 from mcpd_task_queue.answers import worker as worker_report
@@ -16,22 +16,14 @@ from mcpd_task_queue.legacy import LegacyStatus
 from mcpd_task_queue.records import BUILT_IN, Worker
 
 from .arguments import Name, service, within
-from .legacy_shared import QUEUE, Free, Reason, answering, given
+from .legacy_shared import QUEUE, Free, Reason, given, legacy_tool
 from .monitoring import LATELY
 
 #: What `worker_unregister` waits for at most, in seconds.
 LONGEST_GRACE = 600
 
 
-@tool(
-    category="task_queue",
-    listed=False,
-    read_only=True,
-    destructive=False,
-    idempotent=True,
-    open_world=False,
-)
-@answering()
+@legacy_tool(read_only=True, destructive=False, idempotent=True, open_world=False)
 async def queue_stats(
     ctx: Context, include_worker_stats: bool = False, include_historical: bool = False
 ) -> CallResult:
@@ -58,8 +50,7 @@ async def queue_stats(
     )
 
 
-@tool(category="task_queue", listed=False, destructive=False, idempotent=True, open_world=False)
-@answering()
+@legacy_tool(destructive=False, idempotent=True, open_world=False)
 async def queue_pause(ctx: Context, reason: Reason = None) -> CallResult:
     """Older form of pause_queue."""
     paused = await (await service(ctx)).pause(ctx.principal, QUEUE, reason or "")
@@ -73,8 +64,7 @@ async def queue_pause(ctx: Context, reason: Reason = None) -> CallResult:
     )
 
 
-@tool(category="task_queue", listed=False, destructive=False, idempotent=True, open_world=False)
-@answering()
+@legacy_tool(destructive=False, idempotent=True, open_world=False)
 async def queue_resume(ctx: Context, reorder_by_priority: bool = True) -> CallResult:
     """Older form of resume_queue; tasks are always in order of priority."""
     resumed = await (await service(ctx)).resume(ctx.principal, QUEUE)
@@ -87,8 +77,7 @@ async def queue_resume(ctx: Context, reorder_by_priority: bool = True) -> CallRe
     )
 
 
-@tool(category="task_queue", listed=False, idempotent=True, open_world=False)
-@answering()
+@legacy_tool(idempotent=True, open_world=False)
 async def queue_clear(
     ctx: Context, status_filter: LegacyStatus | None = None, confirm: bool = False
 ) -> CallResult:
@@ -112,8 +101,7 @@ async def queue_clear(
     )
 
 
-@tool(category="task_queue", listed=False, destructive=False, idempotent=True, open_world=False)
-@answering("worker_id")
+@legacy_tool("worker_id", destructive=False, idempotent=True, open_world=False)
 async def worker_register(
     worker_id: Name,
     capabilities: Annotated[list[Name], Field(max_length=16)],
@@ -143,14 +131,7 @@ async def worker_register(
     )
 
 
-@tool(
-    category="task_queue",
-    listed=False,
-    timeout=LONGEST_GRACE + 10,
-    idempotent=True,
-    open_world=False,
-)
-@answering("worker_id")
+@legacy_tool("worker_id", timeout=LONGEST_GRACE + 10, idempotent=True, open_world=False)
 async def worker_unregister(
     worker_id: Name,
     ctx: Context,
@@ -172,15 +153,7 @@ async def worker_unregister(
     )
 
 
-@tool(
-    category="task_queue",
-    listed=False,
-    read_only=True,
-    destructive=False,
-    idempotent=True,
-    open_world=False,
-)
-@answering("worker_id")
+@legacy_tool("worker_id", read_only=True, destructive=False, idempotent=True, open_world=False)
 async def worker_status(
     worker_id: Name, ctx: Context, include_tasks: bool = False, include_metrics: bool = False
 ) -> CallResult:

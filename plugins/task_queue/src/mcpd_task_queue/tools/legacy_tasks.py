@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcpd_core import CallResult, Context, tool
+from mcpd_core import CallResult, Context
 from mcpd_task_queue import legacy
 from mcpd_task_queue.answers import iso
 from mcpd_task_queue.errors import TaskRefused
@@ -20,7 +20,7 @@ from mcpd_task_queue.records import Filter
 from mcpd_task_queue.service import TaskQueue
 
 from .arguments import LONGEST_TIMEOUT, Name, service
-from .legacy_shared import QUEUE, Free, Id, Reason, answering, given
+from .legacy_shared import QUEUE, Free, Id, Reason, given, legacy_tool
 from .submission import new_task, submit
 
 
@@ -29,8 +29,7 @@ async def _find(ctx: Context, task_id: str) -> tuple[TaskQueue, str]:
     return queue, await queue.named(ctx.principal, task_id)
 
 
-@tool(category="task_queue", listed=False)
-@answering("task_id")
+@legacy_tool("task_id")
 async def task_submit(
     task_id: Id,
     task_type: Annotated[str, Field(max_length=64)],
@@ -68,15 +67,7 @@ async def task_submit(
     )
 
 
-@tool(
-    category="task_queue",
-    listed=False,
-    read_only=True,
-    destructive=False,
-    idempotent=True,
-    open_world=False,
-)
-@answering("task_id")
+@legacy_tool("task_id", read_only=True, destructive=False, idempotent=True, open_world=False)
 async def task_status(
     task_id: Id, ctx: Context, include_logs: bool = False, include_metrics: bool = False
 ) -> CallResult:
@@ -112,8 +103,7 @@ def _history(events: Any) -> list[str]:
     return [f"{iso(event.at)} {event.kind} {event.detail}".rstrip() for event in events]
 
 
-@tool(category="task_queue", listed=False, idempotent=True, open_world=False)
-@answering("task_id")
+@legacy_tool("task_id", idempotent=True, open_world=False)
 async def task_cancel(
     task_id: Id, ctx: Context, reason: Reason = None, force: bool = False
 ) -> CallResult:
@@ -134,15 +124,7 @@ async def task_cancel(
     )
 
 
-@tool(
-    category="task_queue",
-    listed=False,
-    read_only=True,
-    destructive=False,
-    idempotent=True,
-    open_world=False,
-)
-@answering()
+@legacy_tool(read_only=True, destructive=False, idempotent=True, open_world=False)
 async def task_list(
     ctx: Context,
     status_filter: LegacyStatus | None = None,
@@ -171,8 +153,7 @@ async def task_list(
     )
 
 
-@tool(category="task_queue", listed=False, destructive=False, idempotent=True, open_world=False)
-@answering("task_id")
+@legacy_tool("task_id", destructive=False, idempotent=True, open_world=False)
 async def task_priority(
     task_id: Id, new_priority: float, ctx: Context, requeue: bool = True
 ) -> CallResult:
@@ -189,15 +170,7 @@ async def task_priority(
     )
 
 
-@tool(
-    category="task_queue",
-    listed=False,
-    read_only=True,
-    destructive=False,
-    idempotent=True,
-    open_world=False,
-)
-@answering("task_id")
+@legacy_tool("task_id", read_only=True, destructive=False, idempotent=True, open_world=False)
 async def task_result(
     task_id: Id, ctx: Context, include_output: bool = True, include_logs: bool = False
 ) -> CallResult:
@@ -223,8 +196,7 @@ async def task_result(
     return legacy.success([], **payload)
 
 
-@tool(category="task_queue", listed=False)
-@answering("task_id")
+@legacy_tool("task_id")
 async def task_retry(
     task_id: Id, ctx: Context, retry_config: dict[str, Any] | None = None
 ) -> CallResult:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import (
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from typing_extensions import NotRequired, TypedDict
 
-from mcpd_core import CallRefused, Context, McpdError, tool
+from mcpd_core import CallRefused, Context, InvalidArguments, McpdError, tool
 from mcpd_task_queue import cron as cron_times
 from mcpd_task_queue.answers import iso
 from mcpd_task_queue.errors import NoPeers, TaskRefused
@@ -32,6 +42,8 @@ from .arguments import (
 
 #: Tasks that one call submits at most.
 MOST_TASKS = 500
+#: Of what is wrong with one of them, this much is answered.
+_MOST_PROBLEMS = 20
 #: How far ahead a task may be scheduled, in seconds.
 FARTHEST = 10 * 366 * 86_400
 #: How many of its next times the answer to a recurring schedule has.
@@ -53,6 +65,25 @@ class TaskRequest(TypedDict):
     delivery: NotRequired[DeliveryChoice]
     idempotency_key: NotRequired[IdempotencyKey]
     tags: NotRequired[Tags]
+
+
+def _or_misfit(item: Any, check: ValidatorFunctionWrapHandler) -> TaskRequest | InvalidArguments:
+    """Check one of several tasks; return what is wrong with it rather than raise it."""
+    try:
+        return cast(TaskRequest, check(item))
+    except ValidationError as error:
+        problems = [
+            {"argument": ".".join(map(str, found["loc"]))[:80], "problem": found["msg"]}
+            for found in error.errors(include_url=False, include_context=False, include_input=False)
+        ][:_MOST_PROBLEMS]
+        listed = "; ".join(
+            f"{p['argument']}: {p['problem']}" if p["argument"] else p["problem"] for p in problems
+        )
+        return InvalidArguments(
+            f"The task is not well formed: {listed}.",
+            hint=f"A task has {', '.join(TaskRequest.__annotations__)}.",
+            data={"problems": problems},
+        )
 
 
 async def new_task(
@@ -166,62 +197,68 @@ async def submit_task(
 )
 async def submit_tasks(
     tasks: Annotated[
-        list[TaskRequest],
+        list[Annotated[TaskRequest, WrapValidator(_or_misfit)]],
         Field(min_length=1, max_length=MOST_TASKS, description="Each as submit_task takes it."),
     ],
     ctx: Context,
 ) -> SubmittedTasks:
     """Have several tools called in the background, durably, with one commit.
 
-    Each task is accepted or refused on its own: one whose tool is unknown, whose arguments do not
-    fit or whose idempotency key belongs to other work is 'refused', with the reason, and the others
-    are stored. All that are accepted are on disk, together, when the answer comes.
+    Each task is accepted or rejected on its own: one that is not well formed, whose tool is
+    unknown, whose arguments do not fit or whose idempotency key belongs to other work is
+    'rejected', with the reason, and the others are stored. All that are accepted are on disk,
+    together, when the answer comes.
     """
-    outcomes: list[ItemOutcome | None] = []
-    good: list[NewTask] = []
-    for request in tasks:
-        options: dict[str, Any] = dict(request)
-        try:
-            good.append(
-                await new_task(
-                    ctx,
-                    options.pop("tool"),
-                    options.pop("arguments", None),
-                    options.pop("tags", None),
-                    **options,
-                )
-            )
-            outcomes.append(None)
-        except CallRefused as refused:
-            outcomes.append(_refused(refused))
-    stored = iter(zip(good, await (await service(ctx)).submit_all(good), strict=True))
-    answers = [_item(*next(stored)) if outcome is None else outcome for outcome in outcomes]
-    counts = {
-        kind: sum(answer["outcome"] == kind for answer in answers)
-        for kind in ("created", "existing", "refused")
-    }
+    requests: Sequence[TaskRequest | InvalidArguments] = tasks
+    outcomes: list[NewTask | McpdError] = []
+    for request in requests:
+        outcomes.append(await _new_task_or_reason(ctx, request))
+    good = [outcome for outcome in outcomes if isinstance(outcome, NewTask)]
+    stored = iter(await (await service(ctx)).submit_all(good))
+    answers: list[ItemOutcome] = []
+    for index, outcome in enumerate(outcomes):
+        became = next(stored) if isinstance(outcome, NewTask) else outcome
+        if isinstance(became, Submitted) and became.outcome == "rejected":
+            assert isinstance(outcome, NewTask)
+            became = key_taken(outcome.idempotency_key, became)
+        answers.append(_item(index, became))
+    counts = Counter(answer["outcome"] for answer in answers)
     return {
         "created": counts["created"],
         "existing": counts["existing"],
-        "refused": counts["refused"],
+        "rejected": counts["rejected"],
         "tasks": answers,
     }
 
 
-def _item(task: NewTask, outcome: Submitted | TaskRefused) -> ItemOutcome:
-    if isinstance(outcome, Submitted) and outcome.outcome == "rejected":
-        outcome = key_taken(task.idempotency_key, outcome)
-    if isinstance(outcome, TaskRefused):
-        return _refused(outcome)
-    assert outcome.outcome != "rejected"
-    return {"outcome": outcome.outcome, "task_id": outcome.task_id, "state": outcome.state}
+async def _new_task_or_reason(
+    ctx: Context, request: TaskRequest | InvalidArguments
+) -> NewTask | CallRefused:
+    if isinstance(request, InvalidArguments):
+        return request
+    options: dict[str, Any] = dict(request)
+    tool, arguments = options.pop("tool"), options.pop("arguments", None)
+    try:
+        return await new_task(ctx, tool, arguments, options.pop("tags", None), **options)
+    except CallRefused as refused:
+        return refused
 
 
-def _refused(error: McpdError) -> ItemOutcome:
-    details = {**error.data, "code": error.code, "message": error.message}
-    if error.hint:
-        details["hint"] = error.hint
-    return {"outcome": "refused", "error": details}
+def _item(index: int, became: Submitted | McpdError) -> ItemOutcome:
+    if isinstance(became, McpdError):
+        details = {**became.data, "code": became.code, "message": became.message}
+        if became.hint:
+            details["hint"] = became.hint
+        # The others may be stored by now: what one was given must not keep the answer from them.
+        text = json.dumps(details, ensure_ascii=False, default=str).encode(errors="replace")
+        return {"index": index, "outcome": "rejected", "error": json.loads(text)}
+    answer = _answer(became)
+    return {
+        "index": index,
+        "outcome": answer["outcome"],
+        "task_id": answer["task_id"],
+        "state": answer["state"],
+    }
 
 
 @tool(
