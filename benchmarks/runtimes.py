@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"versions: {described(facts['versions'])}")
     samples: dict[str, Any] = {}
     with echo_server() as port:
-        # The first round only fills caches.
-        for number in range(options.rounds + 1):
+        # A round before the first only fills caches.
+        for number in range(1 if options.quick else 0, options.rounds + 1):
             for loop in options.loops:
                 for found in _round(loop, options.calls, port):
                     if number:

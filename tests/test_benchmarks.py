@@ -123,3 +123,19 @@ with contestants(keys, tools=40, python=sys.executable, fastmcp=None) as field:
         cwd=BENCHMARKS,
     )
     assert done.stdout.split() == ["sdk", "standalone"], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="it needs asyncio's task groups")
+def test_runtimes_measures_every_means_on_each_loop(tmp_path: Path) -> None:
+    printed, written = run("runtimes.py", "--quick", "--calls", "60", json_to=tmp_path / "r.json")
+
+    assert set(written["loops"]) == {"asyncio", "uvloop"}
+    for loop, quantities in written["loops"].items():
+        for quantity, means in quantities.items():
+            assert all(len(values) == 1 for values in means.values()), (loop, quantity)
+        assert {"mcpd, fused", "mcpd, guest", "SimpleQueue round trip"} <= set(
+            quantities["to trio, us"]
+        )
+        assert quantities["idle"]["threads, with trio"] == [1]
+    assert "| to trio, over a round trip of two threads" in printed
