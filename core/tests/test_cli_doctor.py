@@ -168,6 +168,19 @@ def test_a_library_that_mcpd_can_do_without_is_a_note_when_missing() -> None:
     says(libraries.check_optional("uvloop", None, "0.23"), "ok", "uvloop 0.23")
 
 
+def test_how_trio_is_driven_is_told_as_the_settings_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mcpd_core.runtimes import trio_private
+    from mcpd_core.runtimes.trio_private import Obstacle
+
+    says(libraries.check_trio("trio 0.35", "guest"), "ok", "guest mode, as the settings say")
+    says(libraries.check_trio("trio 0.35", "fused"), "ok", "fused mode")
+    monkeypatch.setattr(trio_private, "obstacle", lambda **_: Obstacle("it fails"))
+    says(libraries.check_trio("trio 0.35", "fused"), "error", "it fails", 'trio = "auto"')
+    says(libraries.check_trio("trio 0.35", "auto"), "warning", "it fails", "was tested")
+
+
 def test_this_environment_has_what_mcpd_needs() -> None:
     found = list(libraries.examine())
     assert not [finding for finding in found if finding.level in ("error", "warning")]

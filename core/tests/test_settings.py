@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 from mcpd_core import SettingsError, paths
-from mcpd_core.settings import Settings, load_settings
+from mcpd_core.settings import Settings, core_sections, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -212,3 +213,18 @@ def test_the_data_directory_is_the_flag_then_the_variable_then_the_users(
     if sys.platform == "linux":
         assert paths.data_dir(None, {}) == tmp_path / "home/.local/share/mcpd-core"
     assert paths.socket_path(tmp_path) == tmp_path / "mcpd.sock"
+
+
+def test_every_section_of_the_settings_is_read() -> None:
+    made = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
+    core = {name for name, value in made.items() if is_dataclass(value)}
+    assert set(core_sections()) == core
+
+
+def test_the_driver_of_trio_is_pinned_by_file_and_environment(tmp_path: Path) -> None:
+    file = tmp_path / "mcpd.toml"
+    file.write_text('[runtimes]\ntrio = "fused"\n')
+    assert load_settings(file, env={}).runtimes.trio == "fused"
+    assert load_settings(file, env={"MCPD_RUNTIMES__TRIO": "guest"}).runtimes.trio == "guest"
+    with pytest.raises(SettingsError, match="not one of auto, fused, guest"):
+        load_settings(None, env={"MCPD_RUNTIMES__TRIO": "threads"})

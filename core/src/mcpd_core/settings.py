@@ -193,6 +193,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "daemon": DaemonSettings,
     "http": HttpSettings,
     "processes": ProcessesSettings,
+    "runtimes": RuntimesSettings,
     "watchdog": WatchdogSettings,
 }
 

@@ -41,8 +41,8 @@ def examine(
             )
 
     look("interpreter", interpreter.examine)
-    look("library", libraries.examine)
     settings, problem = _load(config, wanted)
+    look("library", lambda: libraries.examine(settings.runtimes.trio))
     scanned = scan()
     inventory, selection = plugins.select_all(scanned, settings, directory)
     look("settings", lambda: configuration.examine(settings, problem, inventory))

@@ -9,9 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from ...text import error_text
 from .finding import Finding
+
+if TYPE_CHECKING:
+    from ...runtimes.trio_drivers import Choice
 
 CORE = "mcpd-core"
 
@@ -42,8 +46,11 @@ class Requirement:
     marker: str = ""
 
 
-def examine() -> Iterator[Finding]:
-    """Look at the libraries of this environment."""
+def examine(choice: Choice = "auto") -> Iterator[Finding]:
+    """Look at the libraries of this environment.
+
+    :param choice: how trio is to be driven, as the settings say.
+    """
     from importlib.metadata import PackageNotFoundError, requires, version
 
     try:
@@ -65,7 +72,7 @@ def examine() -> Iterator[Finding]:
                 installed[name] = ""
     yield from check_required(wanted, installed)
     for name in OPTIONAL:
-        yield check_optional(name, wanted.get(name), installed.get(name))
+        yield check_optional(name, wanted.get(name), installed.get(name), choice)
 
 
 def parse_requirements(lines: list[str]) -> dict[str, Requirement]:
@@ -106,11 +113,14 @@ def check_required(
         yield Finding("library", "ok", f"{', '.join(fine)}.")
 
 
-def check_optional(name: str, wanted: Requirement | None, installed: str | None) -> Finding:
+def check_optional(
+    name: str, wanted: Requirement | None, installed: str | None, choice: Choice = "auto"
+) -> Finding:
     """Tell whether a library that mcpd can do without is there, and of a version that was tested.
 
     :param wanted: the tested range, when it is known.
     :param installed: its version, empty when that is not known, ``None`` when it is missing.
+    :param choice: how trio is to be driven.
     """
     extra, without = OPTIONAL[name]
     if installed is None:
@@ -129,17 +139,22 @@ def check_optional(name: str, wanted: Requirement | None, installed: str | None)
             f"pip install '{name}{wanted.versions}'",
         )
     if name == "trio":
-        return check_trio(found)
+        return check_trio(found, choice)
     return Finding(name, "ok", f"{found} is used.")
 
 
-def check_trio(found: str) -> Finding:
-    """Tell how trio will be driven, by the test that a server makes when it starts trio."""
+def check_trio(found: str, choice: Choice) -> Finding:
+    """Tell how trio will be driven, by the test that a server makes when it starts trio.
+
+    :param choice: what the settings say.
+    """
+    if choice == "guest":
+        return Finding("trio", "ok", f"{found} is driven in guest mode, as the settings say.")
     try:
         # Imported late: it brings libraries that a damaged distribution may have broken.
         from ...runtimes.trio_private import obstacle
 
-        problem = obstacle()
+        problem = obstacle(untested=choice == "fused")
     except Exception as error:  # noqa: BLE001 - whatever an import raises is the finding
         return Finding(
             "trio",
@@ -149,6 +164,13 @@ def check_trio(found: str) -> Finding:
         )
     if problem is None:
         return Finding("trio", "ok", f"{found} is driven in fused mode, without a thread.")
+    if choice == "fused":
+        return Finding(
+            "trio",
+            "error",
+            f"{found} cannot be driven in fused mode, as the settings say: {problem.reason}.",
+            'Set trio = "auto" in the section [runtimes].',
+        )
     slower = f"{found} is driven in guest mode, which is slower: {problem.reason}."
     if problem.by_design:
         return Finding("trio", "note", slower)
