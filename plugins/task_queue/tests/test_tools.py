@@ -515,12 +515,18 @@ async def test_what_was_claimed_for_a_worker_as_it_was_dismissed_is_not_missed(
             on_its_way.append((claimed, arrives))
             return arrives
 
+        async def next_claim() -> tuple[Future[Any], Future[Any]]:
+            while not on_its_way:
+                await asyncio.sleep(0.002)
+            return on_its_way.pop()
+
         monkeypatch.setattr(store, "claim", held_up)
-        await ask(host, "register_worker", worker_id="w")
-        (looked, arrives) = on_its_way.pop()
+        # On a queue of its own, so that the built-in worker does not claim the task.
+        await ask(host, "register_worker", worker_id="w", queues=["own"])
+        looked, arrives = await next_claim()
         arrives.set_result(looked.result(10))
-        task = await submit(host, "hold")
-        ((claimed, arrives),) = on_its_way
+        task = await submit(host, "hold", queue="own")
+        claimed, arrives = await next_claim()
         assert [one.id for one in claimed.result(10)] == [task]
         leaving = asyncio.create_task(ask(host, "unregister_worker", worker_id="w", grace=0))
         while "w" in await workers(host):
