@@ -90,6 +90,7 @@ ELSEWHERE = {
         '"serving_http.py"',
     ),
     ".venv/bin/python benchmarks/discovery.py": ("tests/test_benchmarks.py", '"discovery.py"'),
+    ".venv/bin/python benchmarks/runtimes.py": ("tests/test_benchmarks.py", '"runtimes.py"'),
 }
 
 #: Pages whose `sh` fences show what these tests run with other words.
