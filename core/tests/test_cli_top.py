@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
+import os
+import pty
+import signal
 import socket
 import subprocess
 import sys
@@ -299,6 +303,64 @@ def test_it_prints_the_table_once_where_there_is_no_terminal(
     assert "fetch_page" in out
     assert "\x1b" not in out
     assert err == ""
+
+
+class Terminal:
+    """`mcpd top`, started on a terminal."""
+
+    def __init__(self, data_dir: Path, kind: str) -> None:
+        self.screen = b""
+        self._main, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mcpd_core", "top", "--interval=0.1", f"--data-dir={data_dir}"],
+            env={**os.environ, "TERM": kind},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+
+    def read_until(self, text: bytes) -> None:
+        while text not in self.screen:
+            self.screen += os.read(self._main, 1 << 16)
+
+    def end(self) -> int:
+        """Read what is left, and return the exit status."""
+        try:
+            while received := os.read(self._main, 1 << 16):
+                self.screen += received
+        except OSError:
+            pass  # How Linux says that nobody has the terminal open any more.
+        os.close(self._main)
+        return self.process.wait(30)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_it_follows_the_daemon_until_told_to_end_and_leaves_the_terminal_as_it_was(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    asked = itertools.count(1)
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return overview(offer(f"fetch_{next(asked)}", durations=[0.02]))
+
+    with daemon(tmp_path / "mcpd.sock", answer):
+        top = Terminal(tmp_path, "xterm")
+        top.read_until(b"fetch_3")
+        assert b"\x1b[?1049h" in top.screen
+        top.process.send_signal(number)
+        assert top.end() == status
+    assert b"\x1b[?1049l" in top.screen
+    assert b"Traceback" not in top.screen
+
+
+def test_on_a_terminal_that_cannot_go_back_it_prints_the_table_once(tmp_path: Path) -> None:
+    told = overview(offer("fetch_page", durations=[0.02]))
+    with daemon(tmp_path / "mcpd.sock", lambda request: told):
+        top = Terminal(tmp_path, "dumb")
+        assert top.end() == 0
+    assert top.screen.count(b"fetch_page") == 1
+    assert b"\x1b" not in top.screen
 
 
 def test_it_prints_everything_for_programs(

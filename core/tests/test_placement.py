@@ -23,6 +23,8 @@ from mcpd_core.manifest import checked, render_tool
 from mcpd_core.schema import describe, tools_of
 from mcpd_core.settings import load_settings
 from mcpd_core.spec import CallResult
+from mcpd_core.testing import MakeHost
+from mcpd_core.testing.planting import WritePlugin
 
 ME = Principal("local", str(os.getuid()))
 LOOPS: list[Any] = ["asyncio"]
@@ -518,6 +520,51 @@ async def test_one_that_hangs_is_left_behind_and_its_plugin_served_by_another_th
             await asyncio.sleep(0.001)
 
 
+NEIGHBOURS = """
+    import threading, time
+    from pathlib import Path
+    import anyio
+    from mcpd_core import tool
+
+    @tool(placement="thread")
+    async def hangs(until: str) -> None:
+        while not Path(until).exists():
+            time.sleep(0.005)
+
+    @tool(placement="thread")
+    async def waits(until: str) -> int:
+        while not Path(until).exists():
+            await anyio.sleep(0.005)
+        return threading.get_ident()
+"""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+async def test_what_runs_beside_one_that_hangs_is_finished_though_another_thread_serves_by_then(
+    mcpd_host: MakeHost, tmp_plugin: WritePlugin, tmp_path: Path, library: Any
+) -> None:
+    plugin = tmp_plugin(textwrap.dedent(NEIGHBOURS), runtime=library)
+    release, now = tmp_path / "release", tmp_path / "now"
+    now.touch()
+    async with mcpd_host(plugin, settings={"executor": {"cancel_grace": 0.05}}) as host:
+        first = (await host.call("waits", {"until": str(now)})).structured
+        beside = asyncio.ensure_future(host.call("waits", {"until": str(release)}))
+        error = (await host.call("hangs", {"until": str(release)}, timeout=0.05)).error
+        assert error is not None
+        assert error["code"] == "deadline_exceeded"
+        assert (await host.call("waits", {"until": str(now)})).structured != first
+        # For longer than the one that hangs was waited for.
+        await asyncio.sleep(0.1)
+        assert not beside.done()
+        release.touch()
+        assert (await beside).structured == first
+        # With nothing left to do, it ends without being told to.
+        while len(own_threads()) > 1:
+            await asyncio.sleep(0.001)
+    assert own_threads() == []
+
+
 @pytest.mark.anyio
 async def test_one_that_hangs_does_not_keep_the_host_from_closing(
     row: PluginRow, start: Start, caplog: pytest.LogCaptureFixture
@@ -528,6 +575,8 @@ async def test_one_that_hangs_does_not_keep_the_host_from_closing(
             await logged(row, "blocks")
         error = (await running).error
         assert error is not None
+        assert error["code"] == "interrupted"
+        assert "cleaned up" not in error["message"]
         assert "blocks did not stop within 0.05 s of being cancelled" in caplog.text
         assert len(own_threads()) == 1
     finally:

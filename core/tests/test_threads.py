@@ -19,6 +19,7 @@ import pytest
 
 from mcpd_core.errors import CallCancelled, ToolUnavailable
 from mcpd_core.runtimes import Expired, ThreadRuntime
+from mcpd_core.runtimes.mailbox import Mailbox
 
 LOOPS: list[Any] = ["asyncio"]
 if importlib.util.find_spec("uvloop") is not None:
@@ -172,6 +173,83 @@ async def test_those_that_wait_for_others_do_not_keep_them_from_running(
     assert pool.busy == 0
 
 
+class Occupied:
+    """Fills a pool with functions that do not listen, until `release`."""
+
+    def __init__(self, pool: ThreadRuntime, threads: int) -> None:
+        self.release = threading.Event()
+        self._began = threading.Semaphore(0)
+        self.calls = [asyncio.ensure_future(pool.run(self._hang)) for _ in range(threads)]
+
+    def _hang(self) -> None:
+        self._began.release()
+        self.release.wait(30)
+
+    async def __aenter__(self) -> Occupied:
+        for _ in self.calls:
+            while not self._began.acquire(blocking=False):
+                await asyncio.sleep(0.001)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.release.set()
+        await asyncio.gather(*self.calls)
+
+
+async def test_one_that_is_cancelled_before_its_turn_is_neither_run_nor_waited_for(
+    anyio_backend: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = ThreadRuntime(limit=2, patience=3600)
+    ran: list[str] = []
+    async with Occupied(pool, 2):
+        call = asyncio.ensure_future(pool.run(lambda: ran.append("ran")))
+        await asyncio.sleep(0)
+        assert pool.busy == 3
+        call.cancel()
+        # With the patience of an hour, a wait for it would not come to an end.
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(call, 10)
+        assert pool.busy == 2
+    assert await pool.run(lambda: "served") == "served"
+    await pool.aclose()
+    assert (ran, caplog.messages) == ([], [])
+
+
+async def test_one_that_no_thread_was_free_for_says_so(
+    anyio_backend: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = ThreadRuntime(limit=2, patience=3600)
+    async with Occupied(pool, 2):
+        with pytest.raises(ToolUnavailable, match="No worker thread was free .* all 2 are in use"):
+            await pool.run(lambda: None, deadline=time.monotonic() + 0.01)
+        assert pool.busy == 2
+    await pool.aclose()
+    assert caplog.messages == []
+
+
+async def test_what_ends_in_time_leaves_no_timer_behind(pool: ThreadRuntime) -> None:
+    class Big:
+        def __call__(self) -> None:
+            stop.wait(30)
+
+    stop = threading.Event()
+    pool.patience = 3600
+    big = Big()
+    call = asyncio.ensure_future(pool.run(big, on_cancel=stop.set))
+    while not pool.busy:
+        await asyncio.sleep(0.001)
+    seen = weakref.ref(big)
+    del big
+    await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    del call
+    while seen() is not None:
+        gc.collect()
+        await asyncio.sleep(0.001)
+
+
 async def test_an_idle_thread_keeps_no_arguments_alive(pool: ThreadRuntime) -> None:
     class Big:
         pass
@@ -225,6 +303,15 @@ async def test_a_system_without_threads_to_spare_is_said_so(
         calls = [pool.run(lambda: "served") for _ in range(3)]
         assert await asyncio.gather(*calls) == ["served"] * 3
     assert "Tools wait for those that there are" in caplog.text
+
+
+def test_every_call_to_a_loop_that_has_ended_is_refused() -> None:
+    loop = asyncio.new_event_loop()
+    mailbox = Mailbox(loop.call_soon_threadsafe)
+    loop.close()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="closed"):
+            mailbox.post(lambda: None)
 
 
 def test_one_that_returns_after_the_host_has_gone_ends_its_thread() -> None:

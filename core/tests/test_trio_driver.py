@@ -23,6 +23,7 @@ import trio.lowlevel
 
 from mcpd_core.errors import ToolUnavailable
 from mcpd_core.runtimes import TrioRuntime, trio_drivers, trio_private
+from mcpd_core.runtimes.trio_fused import FusedDriver
 from mcpd_core.runtimes.trio_private import Obstacle
 
 from .runtime_kit import EveryRung, Fused, library, needs_epoll, on_uvloop, started, turns, within
@@ -439,6 +440,17 @@ class TestTheFusedDriver(Fused):
             for end in pair:
                 end.close()
         assert sorted(os.listdir("/proc/self/fd")) == before
+
+    async def test_a_turn_that_comes_after_the_end_finds_nothing_to_do(
+        self, runtime: TrioRuntime
+    ) -> None:
+        troubles: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: troubles.append(what))
+        await runtime.aclose()
+        assert isinstance(runtime.driver, FusedDriver)
+        runtime.driver._turn()
+        await turns(2)
+        assert troubles == []
 
     async def test_neither_library_starves_the_other(self, runtime: TrioRuntime) -> None:
         stop = False

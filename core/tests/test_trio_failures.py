@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import subprocess
 import sys
 import textwrap
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import trio
 import trio.lowlevel
 
 from mcpd_core.errors import CallCancelled, ToolUnavailable
+from mcpd_core.runtimes import TrioRuntime
 
 from .runtime_kit import HAS_EPOLL, HAS_UVLOOP, EveryRung, library, started, within
 
@@ -68,6 +71,87 @@ class TestARunThatDies(EveryRung):
         assert runtime.rung == rung[0]
         await runtime.run(trio.lowlevel.checkpoint)
         await runtime.aclose()
+
+
+async def _leaves_a_nursery() -> int:
+    await trio.open_nursery().__aenter__()
+    return 1
+
+
+async def _leaves_a_generator_with_a_nursery() -> int:
+    async def numbers() -> AsyncIterator[int]:
+        async with trio.open_nursery():
+            yield 1
+
+    async for number in numbers():
+        return number
+    raise AssertionError
+
+
+async def _leaves_a_task_that_fails() -> int:
+    async def fails() -> None:
+        raise ValueError("left behind")
+
+    own = trio.lowlevel.current_task().parent_nursery
+    assert own is not None
+    own.start_soon(fails)
+    return 1
+
+
+async def _cancels_what_it_runs_in() -> int:
+    own = trio.lowlevel.current_task().parent_nursery
+    assert own is not None
+    own.cancel_scope.cancel()
+    return 1
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestAToolThatLeavesItsMessToTrio(EveryRung):
+    @pytest.mark.parametrize(
+        ("tool", "logged"),
+        [
+            (_leaves_a_nursery, True),
+            (_leaves_a_generator_with_a_nursery, True),
+            (_leaves_a_task_that_fails, True),
+            (_cancels_what_it_runs_in, False),
+        ],
+    )
+    async def test_harms_no_other_call(
+        self, runtime: TrioRuntime, tool: Any, logged: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        go, inside = trio.Event(), asyncio.Event()
+
+        async def waits() -> str:
+            inside.set()
+            await go.wait()
+            return "answered"
+
+        in_flight = asyncio.ensure_future(runtime.run(waits))
+        await within(10, inside.wait)
+        with caplog.at_level(logging.ERROR):
+            assert await runtime.run(tool) == 1
+            for _ in range(3):
+                await runtime.run(trio.lowlevel.checkpoint)
+        assert ("has left a task or a nursery behind" in caplog.text) == logged
+        go.set()
+        assert await within(10, lambda: in_flight) == "answered"
+        assert runtime.running
+        await runtime.aclose()
+        gc.collect()
+
+
+class TestTheThreadOfTheHost(EveryRung):
+    async def test_has_one_run_of_trio_and_says_so(self, runtime: TrioRuntime, rung: Any) -> None:
+        other = TrioRuntime(rung[0])
+        with pytest.raises(ToolUnavailable, match="Another run of trio"):
+            await other.start()
+        assert not other.running
+        await runtime.aclose()
+        # What the thread was doing then is not held against the driver.
+        await other.start()
+        assert other.rung == rung[0]
+        await other.aclose()
 
 
 ABANDON = """
@@ -159,6 +243,23 @@ def test_a_loop_that_is_closed_under_a_fused_run_leaves_the_thread_able_to_run_t
     assert "The host's loop was closed before the trio runtime was" in done.stderr
 
 
+def test_a_loop_that_is_closed_under_a_run_in_guest_mode_does_not_keep_the_runtime_started() -> (
+    None
+):
+    again = """
+    async def again():
+        try:
+            await runtime.start()
+        except Exception as error:
+            print(type(error).__name__, error)
+    asyncio.run(again())
+    """
+    program = ABANDON.partition('    print("ended")')[0] + again
+    done = run(program, "guest", "asyncio", "close")
+    # trio's guest mode leaves the thread behind as if it were in the run still.
+    assert done.stdout.startswith("ToolUnavailable Another run of trio"), done.stderr
+
+
 DIES = """
     import asyncio, sys
     import trio
@@ -193,7 +294,8 @@ DIES = """
                 # What trio calls to abort the wait has to answer whether it did.
                 await trio.lowlevel.wait_task_rescheduled(lambda _: None)
 
-        calls = [waits, lambda: runtime.run_in_host(visit)]
+        gate = runtime.gate()
+        calls = [waits, lambda: runtime.run_in_host(visit), gate.wait]
         tasks = [asyncio.ensure_future(runtime.run(call)) for call in calls]
         await inside.wait()
         await visited.wait()
@@ -202,6 +304,8 @@ DIES = """
             print(type(result).__name__, "ended by itself" in str(result))
         assert not runtime.running
         await runtime.start()
+        # Whoever waits for it belongs to the run that died.
+        gate.open()
         await runtime.run(trio.lowlevel.checkpoint)
         await runtime.aclose()
         print("runs again")
@@ -222,6 +326,6 @@ def test_a_run_that_dies_within_a_step_lets_nobody_wait_for_the_tasks_that_it_le
     done = run(DIES, rung, loop, when)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
-    assert said.count("ToolUnavailable True") == 3
+    assert said.count("ToolUnavailable True") == 4
     assert "the visit was cancelled" in said
     assert said[-1] == "runs again"

@@ -7,7 +7,9 @@ import contextvars
 import gc
 import subprocess
 import sys
+import warnings
 import weakref
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -20,9 +22,10 @@ import trio.testing
 
 from mcpd_core.errors import CallCancelled, WrongLibrary
 from mcpd_core.runtimes import AsyncioRuntime, TrioRuntime
+from mcpd_core.runtimes.trio_drivers import Choice
 from mcpd_core.testing import RuntimeConformance
 
-from .runtime_kit import EveryRung, in_trio_task, library, started, turns, within
+from .runtime_kit import EveryRung, in_trio_task, library, needs_epoll, started, turns, within
 
 where = contextvars.ContextVar("where", default="nowhere")
 
@@ -130,13 +133,9 @@ class TestBothLibrariesInOneThread(EveryRung):
 
     async def test_a_task_is_named_after_the_tool_it_runs(self, runtime: TrioRuntime) -> None:
         async def a_tool(number: int) -> str:
-            assert runtime.driver is not None
-            assert runtime.driver.ticking
             return trio.lowlevel.current_task().name
 
         assert (await runtime.run(partial(a_tool, 1))).endswith("a_tool")
-        assert runtime.driver is not None
-        assert not runtime.driver.ticking
 
 
 async def _token() -> Any:
@@ -244,6 +243,38 @@ class TestWhatAToolRaises(EveryRung):
                 await turns(3)
                 await runtime.run(trio.lowlevel.checkpoint)
                 assert reference() is None, tool.__name__
+        finally:
+            gc.enable()
+
+    async def test_an_error_of_the_clean_up_that_nobody_hears_of_is_freed_at_once(
+        self, runtime: TrioRuntime
+    ) -> None:
+        class Failure(Exception):
+            pass
+
+        failures: list[weakref.ref[Failure]] = []
+
+        async def fails_in_its_clean_up() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                failure = Failure()
+                failures.append(weakref.ref(failure))
+                try:
+                    raise failure
+                finally:
+                    del failure
+
+        call = asyncio.ensure_future(runtime.run(fails_in_its_clean_up))
+        await runtime.run(trio.lowlevel.checkpoint)
+        gc.disable()
+        try:
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            del call
+            await runtime.run(trio.lowlevel.checkpoint)
+            assert [failure() for failure in failures] == [None]
         finally:
             gc.enable()
 
@@ -357,6 +388,34 @@ class TestAsynchronousGenerators(EveryRung):
         await runtime.run(partial(trio.sleep, 0.01))
         await runtime.aclose()
         assert closed == {"of trio": "trio", "of a visit": "asyncio", "of the host": "asyncio"}
+
+
+@pytest.mark.parametrize("rung", [pytest.param("fused", marks=needs_epoll), "guest"])
+def test_a_generator_is_finalised_in_trio_when_the_loop_has_been_run_again(rung: Choice) -> None:
+    ended_in = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            ended_in.append(library())
+
+    async def tool() -> None:
+        async for _ in numbers():
+            break
+        gc.collect()
+        await trio.testing.wait_all_tasks_blocked()
+
+    # The loop sets hooks of its own each time that it begins to run.
+    loop = asyncio.new_event_loop()
+    runtime = loop.run_until_complete(started(rung))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        loop.run_until_complete(runtime.run(tool))
+    loop.run_until_complete(runtime.aclose())
+    loop.close()
+    assert ended_in == ["trio"]
+    assert sys.get_asyncgen_hooks() == (None, None)
 
 
 def test_trio_is_not_imported_before_a_runtime_starts() -> None:

@@ -143,6 +143,94 @@ def test_a_signal_ends_the_host_after_the_tool_has_cleaned_up(
     assert said[-1] == "trio runs"
 
 
+INTERRUPTIONS = """
+    import asyncio, os, signal, sys
+    import trio
+    from mcpd_core import runtimes
+    from mcpd_core.runtimes import TrioRuntime
+
+    rung = sys.argv[1]
+    modules = ("base", "trio_crossings", "trio_fused", "trio_guest", "trio_runtime")
+    folder = os.path.dirname(runtimes.__file__)
+    files = {os.path.join(folder, name + ".py") for name in modules}
+
+    async def work(runtime, loop):
+        far = loop.create_task(runtime.run(trio.sleep_forever))
+        await runtime.run(trio.lowlevel.checkpoint)
+        await runtime.run(lambda: trio.sleep(0.001))
+        await runtime.run(lambda: runtime.run_in_host(lambda: asyncio.sleep(0)))
+        far.cancel()
+        await asyncio.wait([far])
+
+    async def end(runtime):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        closing = asyncio.ensure_future(runtime.aclose())
+        _, waiting = await asyncio.wait([closing, *others], timeout=20)
+        return not waiting
+
+    def interrupt_at(number):
+        count, place = 0, None
+
+        def on_line(frame, event, _):
+            nonlocal count, place
+            if event == "line":
+                count += 1
+                if count == number:
+                    sys.settrace(None)
+                    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                    # As Python does it; a signal would find the frame of this function.
+                    signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
+            return on_line
+
+        loop = asyncio.new_event_loop()
+        runtime = TrioRuntime(rung)
+        loop.run_until_complete(runtime.start())
+        main = loop.create_task(work(runtime, loop))
+        sys.settrace(lambda frame, *_: on_line if frame.f_code.co_filename in files else None)
+        try:
+            loop.run_until_complete(main)
+            assert place is None
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        assert loop.run_until_complete(end(runtime)), f"somebody waits for ever after {place}"
+        loop.close()
+        return place is not None
+
+    number = 1
+    while interrupt_at(number):
+        number += 1
+    print("lines", number - 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rung", "lines"),
+    [
+        pytest.param(
+            "fused",
+            300,
+            marks=pytest.mark.skipif(not HAS_EPOLL, reason="the fused driver needs epoll"),
+        ),
+        ("guest", 150),
+    ],
+)
+def test_an_interrupt_at_any_line_leaves_nobody_waiting(rung: str, lines: int) -> None:
+    """A host whose handler raises, as Python's own does, can always be closed afterwards."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTIONS), rung],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[1]) > lines
+
+
 @pytest.mark.skipif(not HAS_EPOLL, reason="the fused driver needs epoll")
 def test_the_hosts_handler_is_its_own_again_when_the_runtime_is_closed() -> None:
     program = """

@@ -78,14 +78,15 @@ class InvalidOutput(ToolError):
 
 
 class DeadlineExceeded(ToolError):
-    """Raised when a tool was still running at its deadline; it was cancelled and has cleaned up."""
+    """Raised when a tool was still running at its deadline; it was cancelled, and has cleaned up
+    unless the log names it as one that does not stop."""
 
     code = "deadline_exceeded"
 
 
 class Interrupted(ToolError):
     """Raised in place of a tool's answer when the server shut down while it ran; the tool was
-    cancelled and has cleaned up."""
+    cancelled, and has cleaned up unless the log names it as one that does not stop."""
 
     code = "interrupted"
 

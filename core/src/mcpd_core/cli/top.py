@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,8 @@ from .top_rows import SORTS, History
 
 #: Exit status of a program that was told to end.
 _TERMINATED = 128 + signal.SIGTERM
+#: Terminals that only write on; rich would show nothing on them before the end.
+_DUMB = ("dumb", "unknown")
 
 
 @click.command()
@@ -57,7 +60,7 @@ def top(sort: str, interval: float, once: bool, data_dir: str | None, as_json: b
         with DaemonClient(path) as daemon:
             if as_json:
                 write_json(daemon.request("mcpd/overview"))
-            elif once or not sys.stdout.isatty():
+            elif once or not _can_be_redrawn():
                 _print(daemon.request("mcpd/overview"), sort)
             else:
                 _follow(daemon, sort, interval)
@@ -69,6 +72,11 @@ def top(sort: str, interval: float, once: bool, data_dir: str | None, as_json: b
             hint="Its log says why. `mcpd top` again shows the next one.",
         ) from error
     return OK
+
+
+def _can_be_redrawn() -> bool:
+    """Whether standard output is a terminal on which what was written can be replaced."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in _DUMB
 
 
 def _without_local(error: NoDaemon, path: Path) -> NoDaemon:

@@ -48,8 +48,7 @@ class Flight:
             raise closed() from None
         return failure(
             Interrupted(
-                f"The server shut down while the {self.call.spec.label} ran; "
-                f"it was cancelled and has cleaned up.",
+                f"The server shut down while the {self.call.spec.label} ran, and cancelled it.",
                 hint="Call it again when the server is back, if that is safe.",
             )
         )

@@ -51,8 +51,12 @@ class Lanes:
         self.trio = TrioRuntime(settings.runtimes.trio)
         #: The threads of plugins, by plugin and library; one that can be used no more is replaced.
         self._threads: dict[tuple[str, str], ThreadBridge] = {}
+        #: Those that were replaced, by plugin: they end by themselves, after what still runs there.
+        self._replaced: list[tuple[str, ThreadBridge]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._starting: dict[Lane, asyncio.Task[None]] = {}
+        self._trio_task: Callable[[], Any] = lambda: None
+        self._closed = False
 
     @cached_property
     def processes(self) -> ProcessRuntime:
@@ -71,6 +75,9 @@ class Lanes:
         """Let the threads and the worker processes of a plugin end, if there are any."""
         for key in [key for key in self._threads if key[0] == plugin]:
             self._end(self._threads.pop(key))
+        for owner, bridge in self._replaced:
+            if owner == plugin:
+                self._end(bridge)
         if "processes" in self.__dict__:
             self.processes.dismiss(plugin)
 
@@ -102,7 +109,8 @@ class Lanes:
         bridge = self._threads.get((plugin, library))
         if bridge is None or not bridge.usable:
             if bridge is not None:
-                self._end(bridge)
+                self._replaced = [left for left in self._replaced if not left[1].ended]
+                self._replaced.append((plugin, bridge))
             patience = self._settings.executor.cancel_grace
             bridge = ThreadBridge(library, patience=patience, label=f"the plugin {plugin}")
             self._threads[plugin, library] = bridge
@@ -168,7 +176,20 @@ class Lanes:
         if lane.name == "trio":
             for module in ("trio", "mcpd_core.runtimes.trio_fused"):
                 await asyncio.wrap_future(self._importer.load(module))
+        if self._closed:
+            raise ToolUnavailable("The server is closing.")
         await lane.start()
+        if lane is self.trio:
+            from ..runtimes.trio_private import task_seen_from_outside  # trio is imported by now
+
+            self._trio_task = task_seen_from_outside()
+
+    def trio_task(self) -> Any:
+        """Return the task of trio that runs in the host's thread, if one does; any thread may ask.
+
+        :returns: a `trio.lowlevel.Task`, or ``None``.
+        """
+        return self._trio_task()
 
     async def run_tool(
         self, bound: Bound | BoundContent, scope: Scope, arguments: dict[str, Any], lane: Lane
@@ -247,7 +268,9 @@ class Lanes:
     async def aclose(self) -> None:
         """Close the runtimes, the threads of plugins first: what they run may be in the midst of a
         call to the others."""
-        for bridge in self._threads.values():
+        # What is still being imported starts no more, although nobody waits for the import.
+        self._closed = True
+        for bridge in [*self._threads.values(), *(bridge for _, bridge in self._replaced)]:
             self._end(bridge)
         if self._ending:
             await asyncio.wait(self._ending)

@@ -14,7 +14,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -68,11 +68,15 @@ class Looker:
 
     :param thread: its identity.
     :param loop: the loop that runs in it.
+    :param trio_task: tells which task of trio runs in it.
     """
 
-    def __init__(self, thread: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, thread: int, loop: asyncio.AbstractEventLoop, trio_task: Callable[[], Any]
+    ) -> None:
         self._thread = thread
         self._loop = loop
+        self._trio_task = trio_task
         # Not on every system: without it, a stall in one piece of C code goes unseen.
         clock_of = getattr(time, "pthread_getcpuclockid", None)
         self._clock = None if clock_of is None else clock_of(thread)
@@ -90,11 +94,11 @@ class Looker:
         suspect, place = None, None
         frame = sys._current_frames().get(self._thread)
         if frame is not None:
-            suspect = self._occupant(frame)
+            suspect = self._occupant()
             if suspect is not None:
                 place = place_of(frame, suspect.call)
                 # The thread may have gone on meanwhile.
-                if self._occupant(frame) is not suspect:
+                if self._occupant() is not suspect:
                     suspect = place = None
         # It would keep alive what the code works on.
         del frame
@@ -122,11 +126,11 @@ class Looker:
         waits = self._switches - before - 1
         self._kept += max(0, waits) * sys.getswitchinterval()
 
-    def _occupant(self, frame: FrameType) -> Watched | None:
+    def _occupant(self) -> Watched | None:
         """Return whose code runs, if that is a call that is watched."""
-        context = _trio_context(frame)
-        if context is None:
-            context = _asyncio_context(self._loop)
+        # A step of trio may run within a task of asyncio, and never the other way round.
+        task = self._trio_task()
+        context = _asyncio_context(self._loop) if task is None else task.context
         if context is None:
             return None
         watched: Watched | None = context.get(current)
@@ -195,25 +199,3 @@ def _asyncio_context(loop: asyncio.AbstractEventLoop) -> contextvars.Context | N
     # The task has it, and before Python 3.12 tells nobody but the garbage collector.
     held = gc.get_referents(task)
     return next((item for item in held if isinstance(item, contextvars.Context)), None)
-
-
-def _trio_context(frame: FrameType) -> contextvars.Context | None:
-    """Return the context of the trio task that runs, if one does.
-
-    trio tells it to the task's own thread only, so it is read off the frame of trio's scheduler,
-    which is the same function however trio is driven, and has one variable of interest.
-    """
-    trio = sys.modules.get("trio")
-    if trio is None:
-        return None
-    walked: FrameType | None = frame
-    while walked is not None:
-        code = walked.f_code
-        if code.co_name == "unrolled_run" and walked.f_globals.get("__name__") == _SCHEDULER:
-            task = walked.f_locals.get("task")
-            return task.context if isinstance(task, trio.lowlevel.Task) else None
-        walked = walked.f_back
-    return None
-
-
-_SCHEDULER = "trio._core._run"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from .looking import Looker, Watched
 from .stalls import Stall, Stalls
@@ -24,17 +25,20 @@ class Sampler:
     """Finds the calls that block the host's thread. Made on the host's loop.
 
     :param tolerated: seconds that a call may keep the loop to itself.
+    :param trio_task: tells which task of trio runs in the host's thread.
     :param report: called with each stall, in the sampler's thread.
     """
 
     def __init__(
         self,
         tolerated: float,
+        trio_task: Callable[[], Any],
         report: Callable[[Stall[Watched]], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._host_thread = threading.get_ident()
         self._tolerated = tolerated
+        self._trio_task = trio_task
         self._report = report
         self._running = 0
         self._entered = 0
@@ -97,7 +101,7 @@ class Sampler:
     # --- in the thread ------------------------------------------------------------------------
 
     def _work(self) -> None:
-        looker = Looker(self._host_thread, self._loop)
+        looker = Looker(self._host_thread, self._loop, self._trio_task)
         try:
             with looker.timing_collections():
                 while self._wanted():

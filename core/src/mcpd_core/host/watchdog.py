@@ -84,9 +84,15 @@ class Watchdog:
 
     :param move: has the later calls of a tool, named by its label, run in a thread; tells whether
         they do. Called on the host's thread.
+    :param trio_task: tells which task of trio runs in the host's thread.
     """
 
-    def __init__(self, settings: WatchdogSettings, move: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        settings: WatchdogSettings,
+        move: Callable[[str], bool],
+        trio_task: Callable[[], Any],
+    ) -> None:
         self._settings = settings
         self._move_to_thread = move
         self._loop = asyncio.get_running_loop()
@@ -96,7 +102,7 @@ class Watchdog:
             **dict.fromkeys(settings.report, "report"),
             **dict.fromkeys(settings.ignore, "ignore"),
         }
-        self._sampler = Sampler(settings.threshold, self._charge)
+        self._sampler = Sampler(settings.threshold, trio_task, self._charge)
 
     @property
     def looking(self) -> bool:

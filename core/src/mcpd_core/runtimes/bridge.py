@@ -68,6 +68,11 @@ class ThreadBridge:
         """Whether functions can be run in it now."""
         return self._started and not self._refuses
 
+    @property
+    def ended(self) -> bool:
+        """Whether its thread was started and has ended, or is not waited for any more."""
+        return self._thread is not None and self._ended.done()
+
     # --- on the host's loop -----------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -240,12 +245,7 @@ class ThreadBridge:
     async def run_here(
         self, function: Callable[[], Awaitable[T]], *, deadline: float | None = None
     ) -> T:
-        """Run a function for a caller that runs in this thread already: a plain await, unless it
-        needs a deadline of its own.
-
-        :param deadline: `time.monotonic` time at which it is cancelled.
-        :raises Expired: when the deadline passed.
-        """
+        """Run a function for a caller in this thread; see `FarSide.run_here`."""
         return await self._side.run_here(function, deadline=deadline)
 
     async def run_in_host(self, function: Callable[[], Awaitable[T]]) -> T:

@@ -65,7 +65,11 @@ class FarSide(Protocol):
         ...
 
     async def run_here(self, function: Callable[[], Awaitable[T]], *, deadline: float | None) -> T:
-        """Run a function for a caller in this loop, until a deadline."""
+        """Run a function for a caller in this loop: a plain await, unless it has a deadline.
+
+        :param deadline: `time.monotonic` time at which it is cancelled.
+        :raises Expired: when the deadline passed.
+        """
         ...
 
     async def wait_for(

@@ -31,7 +31,12 @@ class Mailbox:
         # After the append: whoever finds the loop woken knows that it has yet to look at the calls.
         if not self._woken:
             self._woken = True
-            self._wake(self._deliver)
+            try:
+                self._wake(self._deliver)
+            except RuntimeError:
+                # Or the next one would believe that somebody is about to look.
+                self._woken = False
+                raise
 
     def _deliver(self) -> None:
         # Before the calls are looked at: whoever posts from here on wakes the loop again.

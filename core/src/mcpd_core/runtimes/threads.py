@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -47,7 +48,9 @@ class ThreadRuntime:
         self._limit = limit
         self.patience = patience
         self.loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._jobs: deque[_Job[Any]] = deque()
+        #: One for each job, whose turn may have been given up by then; ``False`` ends a thread.
+        self._turns: SimpleQueue[bool] = SimpleQueue()
         self._ended = Mailbox(self.loop.call_soon_threadsafe)
         self._deadlines = deadlines()
         self._threads = self._waiting = 0
@@ -65,13 +68,15 @@ class ThreadRuntime:
         :param deadline: `time.monotonic` time at which ``on_cancel`` is called.
         :param on_cancel: tells the function to stop; called on the host's thread.
         :raises Expired: when the deadline passed, whether or not the function has returned.
-        :raises ToolUnavailable: when there is no thread and none can be started.
+        :raises ToolUnavailable: when there is no thread and none can be started, or none was free
+            before the deadline.
         """
         job = _Job(self, function, on_cancel)
         if self.busy >= self._threads:
             self._grow(self.busy + 1)
         self.busy += 1
-        self._jobs.put(job)
+        self._jobs.append(job)
+        self._turns.put(True)
         alarm = None if deadline is None else self._deadlines.at(deadline, job.expire)
         try:
             await job.waiter
@@ -87,9 +92,11 @@ class ThreadRuntime:
                     name_of(function),
                     self.patience,
                 )
-        ended = job.returned and job.ran and not isinstance(job.error, CallCancelled)
-        if job.expired and not ended:
-            raise Expired
+        if job.expired:
+            if job.withdrawn:
+                raise self._occupied()
+            if not job.returned or isinstance(job.error, CallCancelled):
+                raise Expired
         if job.error is not None:
             outcome: Outcome[T] = Outcome(error=job.error)
             # Its traceback will refer to this frame, and this frame refers to the job.
@@ -135,8 +142,20 @@ class ThreadRuntime:
             raise no_thread(error) from error
         self._threads += 1
 
+    def withdraw(self, job: _Job[Any]) -> bool:
+        """Take a function out of the queue; tell whether no thread had come for it."""
+        try:
+            self._jobs.remove(job)
+        except ValueError:
+            return False
+        return True
+
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while self._turns.get():
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                continue
             job.run()
             try:
                 self._ended.post(job.finish)
@@ -146,10 +165,17 @@ class ThreadRuntime:
             # An idle thread must not keep the last call's arguments alive.
             del job
 
+    def _occupied(self) -> ToolUnavailable:
+        return ToolUnavailable(
+            f"No worker thread was free before the deadline: all {self._threads} are in use.",
+            hint="Try again later. The server's log names the tools that did not stop when they "
+            "were told to and keep their threads; only a restart gives those free.",
+        )
+
     async def aclose(self) -> None:
         """Let idle threads end; one that is still in a function ends after it."""
         for _ in range(self._threads):
-            self._jobs.put(None)
+            self._turns.put(False)
 
 
 def no_thread(error: RuntimeError) -> ToolUnavailable:
@@ -167,7 +193,7 @@ class _Job(Generic[T]):
     :ivar settled: whether the wait may end: because it has returned, or because it takes too long.
     :ivar returned: whether it has returned, as far as the host's thread knows.
     :ivar expired: whether its deadline passed before.
-    :ivar ran: whether it was run at all.
+    :ivar withdrawn: whether it was cancelled before its turn, so that it was not run at all.
     :ivar value: what it returned.
     :ivar error: what it raised.
     """
@@ -176,15 +202,16 @@ class _Job(Generic[T]):
         "_cancelled",
         "_context",
         "_on_cancel",
+        "_patience",
         "_pool",
         "error",
         "expired",
         "function",
-        "ran",
         "returned",
         "settled",
         "value",
         "waiter",
+        "withdrawn",
     )
 
     def __init__(
@@ -195,7 +222,8 @@ class _Job(Generic[T]):
         self._on_cancel = on_cancel
         self._context = contextvars.copy_context()
         self.waiter: asyncio.Future[None] = pool.loop.create_future()
-        self._cancelled = self.expired = self.ran = self.returned = self.settled = False
+        self._cancelled = self.expired = self.withdrawn = self.returned = self.settled = False
+        self._patience: asyncio.TimerHandle | None = None
         self.value: T | None = None
         self.error: BaseException | None = None
 
@@ -207,15 +235,22 @@ class _Job(Generic[T]):
 
     def cancel(self) -> None:
         """Tell it to stop, and wait no longer than the patience from now on."""
-        if not self._cancelled and not self.returned:
-            self._cancelled = True
+        if self._cancelled or self.returned:
+            return
+        self._cancelled = True
+        if self._pool.withdraw(self):
+            self.withdrawn = True
+            self.finish()
+        else:
             self._on_cancel()
-            self._pool.loop.call_later(self._pool.patience, self.settle)
+            self._patience = self._pool.loop.call_later(self._pool.patience, self.settle)
 
     def finish(self) -> None:
         """Take note that it has returned; called on the host's thread."""
         self._pool.busy -= 1
         self.returned = True
+        if self._patience is not None:
+            self._patience.cancel()
         self.settle()
 
     def settle(self) -> None:
@@ -227,10 +262,8 @@ class _Job(Generic[T]):
             self.waiter.set_result(None)
 
     def run(self) -> None:
-        """Run the function, unless it was cancelled before its turn; called in the thread."""
-        if not self._cancelled:
-            self.ran = True
-            try:
-                self.value = self._context.run(self.function)
-            except BaseException as error:  # noqa: BLE001 - the boundary: handed to the caller
-                self.error = error
+        """Run the function; called in the thread."""
+        try:
+            self.value = self._context.run(self.function)
+        except BaseException as error:  # noqa: BLE001 - the boundary: handed to the caller
+            self.error = error

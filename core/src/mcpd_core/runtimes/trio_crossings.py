@@ -18,7 +18,7 @@ from .base import Completion, Outcome, name_of
 from .mistakes import explain
 
 if TYPE_CHECKING:
-    import trio
+    from .trio_berths import Berth
 
 T = TypeVar("T")
 
@@ -26,23 +26,28 @@ T = TypeVar("T")
 class Crossing(Completion, Generic[T]):
     """One function on its way from the host into trio and back.
 
+    :ivar berth: the nursery that it runs in alone; ``None`` until there is one.
     :ivar value: what it returned.
     :ivar error: what it raised.
     :ivar cancelled: whether it neither returned nor raised.
     """
 
-    __slots__ = ("_asked", "_function", "_scope", "_trio", "cancelled", "error", "value")
+    __slots__ = ("_asked", "_function", "_trio", "berth", "cancelled", "error", "value")
 
     value: T
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, trio: Any, function: Callable[[], Awaitable[T]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        trio: Any,
+        function: Callable[[], Awaitable[T]],
+        berth: Berth | None,
     ) -> None:
         self._loop = loop
         self._waiter = None
         self._trio = trio
         self._function = function
-        self._scope: trio.CancelScope | None = None
+        self.berth = berth
         self._asked = False
         self.ended = False
         self.cancelled = True
@@ -53,29 +58,27 @@ class Crossing(Completion, Generic[T]):
         try:
             # What was cancelled before its first step never starts.
             if not self._asked:
-                with self._trio.CancelScope() as self._scope:
-                    self.value = await self._function()
-                    self.cancelled = False
+                self.value = await self._function()
+                self.cancelled = False
         except BaseException as error:  # noqa: BLE001 - the boundary: handed to the caller
-            self.error = self._without_cancellation(error)
+            self.error = without_cancellation(error, self._trio.Cancelled)
+            if self.error is error:
+                self.error = explain(error, "trio")
         finally:
+            assert self.berth is not None
+            if self._asked:
+                self.berth.cancel()
+            else:
+                self.berth.leave()
             self.settle()
-
-    def _without_cancellation(self, error: BaseException) -> BaseException | None:
-        """Return what is left of an exception for asyncio, which knows nothing of Cancelled."""
-        cancelled = self._trio.Cancelled
-        # Exception groups are built in from Python 3.11 on, and backported before.
-        split = getattr(error, "split", None)
-        if split is not None:
-            remaining: BaseException | None = split(cancelled)[1]
-            return remaining
-        return None if isinstance(error, cancelled) else explain(error, "trio")
 
     def cancel(self) -> None:
         """Ask the function to stop; called on the host's side."""
+        if self.ended:
+            return
         self._asked = True
-        if self._scope is not None:
-            self._scope.cancel()
+        if self.berth is not None:
+            self.berth.cancel()
 
     def fail(self, error: BaseException) -> None:
         """End the wait with an error, because the function will never return."""
@@ -92,6 +95,18 @@ class Crossing(Completion, Generic[T]):
     def describe(self) -> str:
         """Name the function for the log."""
         return name_of(self._function)
+
+
+def without_cancellation(
+    error: BaseException, cancelled: type[BaseException]
+) -> BaseException | None:
+    """Return what is left of an exception for asyncio, which knows nothing of trio's Cancelled."""
+    # Exception groups are built in from Python 3.11 on, and backported before.
+    split = getattr(error, "split", None)
+    if split is not None:
+        remaining: BaseException | None = split(cancelled)[1]
+        return remaining
+    return None if isinstance(error, cancelled) else error
 
 
 class Visit(Generic[T]):

@@ -43,13 +43,9 @@ class Driver(Protocol):
     """What moves a run of trio on in the host's thread. Used on the host's loop, for one run.
 
     :ivar rung: what it is called.
-    :ivar ticking: whether code of trio runs at this moment, so that whoever looks from another
-        thread, or in a signal handler, knows which library the thread is in. Which task it is tells
-        `trio.lowlevel.current_task`, called in the host's thread; its name is that of the tool.
     """
 
     rung: str
-    ticking: bool
 
     def start(
         self,

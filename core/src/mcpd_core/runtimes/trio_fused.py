@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable
@@ -70,7 +71,7 @@ class FusedDriver:
     def __init__(self, loop: asyncio.AbstractEventLoop, *, eager: bool = True) -> None:
         self._loop = loop
         self._left = self._allowance = EAGER_STEPS if eager else 0
-        self._shield = InterruptShield(loop, lambda: self.ticking)
+        self._shield = InterruptShield(loop)
         # Callbacks keep the context they were made in, and with it whatever the caller held there.
         self._context = contextvars.Context()
         #: How many of the next calls are not run eagerly, and how many were the last time.
@@ -82,7 +83,7 @@ class FusedDriver:
         self._timer_at = inf
         #: When the time that trio asked to wait for is over.
         self._due = 0.0
-        self.ticking = False
+        self._stepping = False
 
     def start(
         self,
@@ -105,6 +106,7 @@ class FusedDriver:
 
     def _begin(self, main: Callable[[], Awaitable[None]]) -> None:
         run, steps = trio_private.begin(main, self._wake)
+        self._hooks = sys.get_asyncgen_hooks()
         self._queue = run.queue
         self._poll = run.poll
         # A descriptor of our own for the same epoll: trio closes its one in the last step, and
@@ -130,18 +132,18 @@ class FusedDriver:
     def _on_turn(self) -> None:
         self._queued = False
         # Not when a reader, a timer or an eager step has done the work in the meantime.
-        if self._awake and not self.ticking:
+        if self._awake and not self._stepping:
             self._step(() if self._queue else self._poll(0) or self._no_events())
 
     def _on_readable(self, _: Steps) -> None:
-        if not self.ticking:
+        if not self._stepping:
             events = self._poll(0)
             if events:
                 self._step(events)
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, inf
-        if not self.ticking:
+        if not self._stepping:
             self._step(self._poll(0) or self._no_events())
 
     def _no_events(self) -> Events:
@@ -173,7 +175,7 @@ class FusedDriver:
                 self._left = 0
 
     def _may_hurry(self) -> bool:
-        if not self._left or self._queue or self.ticking:
+        if not self._left or self._queue or self._stepping:
             return False
         if self._doubt:
             self._doubt -= 1
@@ -217,8 +219,11 @@ class FusedDriver:
         steps = self._steps()
         if steps is None:
             return
+        # The loop sets its own each time that it is run, which may be more than once.
+        if sys.get_asyncgen_hooks() != self._hooks:
+            sys.set_asyncgen_hooks(*self._hooks)
         library = self._library
-        self.ticking = self._awake = True
+        self._stepping = self._awake = True
         previous, library.name = library.name, "trio"
         timeout = error = None
         try:
@@ -229,7 +234,7 @@ class FusedDriver:
             error = raised
         finally:
             library.name = previous
-            self.ticking = False
+            self._stepping = False
         if timeout is None:
             self._end(error)
             return
@@ -263,6 +268,8 @@ class FusedDriver:
             self._on_end(RuntimeError("The host's loop was closed before the trio runtime was."))
 
     def _release(self) -> None:
+        # A turn that the loop still owes us finds nothing to do.
+        self._awake = False
         os.close(self._descriptor)
         self._descriptor = -1
         if self._timer is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,7 @@ class GuestDriver:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._shield = InterruptShield(loop, lambda: self.ticking)
-        self.ticking = False
+        self._shield = InterruptShield(loop)
 
     def start(
         self,
@@ -60,6 +60,7 @@ class GuestDriver:
             host_uses_signal_set_wakeup_fd=True,
             restrict_keyboard_interrupt_to_checkpoints=True,
         )
+        self._hooks = sys.get_asyncgen_hooks()
 
     def _soon(self, function: Callable[[], object]) -> None:
         self._loop.call_soon(self._tick, function)
@@ -68,11 +69,10 @@ class GuestDriver:
         self._loop.call_soon_threadsafe(self._tick, function)
 
     def _tick(self, function: Callable[[], object]) -> None:
-        self.ticking = True
-        try:
-            function()
-        finally:
-            self.ticking = False
+        # The loop sets its own each time that it is run, which may be more than once.
+        if sys.get_asyncgen_hooks() != self._hooks:
+            sys.set_asyncgen_hooks(*self._hooks)
+        function()
 
     def _end(self, end: outcome.Outcome[Any]) -> None:
         self._shield.lower()

@@ -8,6 +8,7 @@ other module uses a private name of trio.
 from __future__ import annotations
 
 import contextvars
+import logging
 import re
 import select
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 #: The first release of trio that the tests ran on, and the first one that they did not.
 TESTED = ((0, 27), (0, 36))
@@ -86,6 +89,28 @@ def begin(main: Callable[[], Awaitable[None]], wake: Callable[[], None]) -> tupl
         _run.GLOBAL_RUN_CONTEXT.__dict__.clear()
         raise
     return hosted, steps
+
+
+def task_seen_from_outside() -> Callable[[], Any]:
+    """Return what tells any other thread which task of trio this thread is running.
+
+    `trio.lowlevel.current_task` tells a thread about itself only. Where trio keeps its current task
+    elsewhere than this expects, nothing is ever told, and the log says so.
+
+    :returns: a function that returns a `trio.lowlevel.Task`, or ``None`` between two tasks.
+    """
+    try:
+        from trio._core._run import GLOBAL_RUN_CONTEXT
+
+        # A thread-local object; its attributes are this thread's, whoever reads them there.
+        return partial(GLOBAL_RUN_CONTEXT.__dict__.get, "task")
+    except (ImportError, AttributeError) as error:
+        _log.warning(
+            "The watchdog cannot tell which tool of trio blocks the loop: this release of trio "
+            "does not say which task runs (%s). Blocking tools of asyncio are found as before.",
+            error,
+        )
+        return lambda: None
 
 
 def obstacle(*, untested: bool = False) -> Obstacle | None:

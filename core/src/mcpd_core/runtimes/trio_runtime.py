@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import CallCancelled, ToolUnavailable
 from .base import Expired, Gate, name_of, supervise
+from .trio_berths import Berths
 from .trio_crossings import Crossing, Visit
 from .trio_drivers import Choice, Driver, choose
 
@@ -37,6 +38,7 @@ class TrioRuntime:
     """
 
     name = "trio"
+    _loop: asyncio.AbstractEventLoop
 
     def __init__(self, choice: Choice = "auto", *, eager: bool = True) -> None:
         self._choice: Choice = choice
@@ -45,7 +47,7 @@ class TrioRuntime:
         #: What tasks of trio wait for on the host's loop.
         self._visits: set[Visit[Any]] = set()
         #: Where calls go; ``None`` while there is no run that takes any.
-        self._nursery: trio.Nursery | None = None
+        self._berths: Berths | None = None
         self._running = False
         self._ended: asyncio.Future[None] | None = None
         self.driver: Driver | None = None
@@ -70,9 +72,14 @@ class TrioRuntime:
         """
         import trio
 
-        if self._ended is not None and not self._ended.done():
-            raise ToolUnavailable("The trio runtime has been started and has not ended.")
         loop = asyncio.get_running_loop()
+        if self._ended is not None and not self._ended.done() and not self._loop.is_closed():
+            raise ToolUnavailable("The trio runtime has been started and has not ended.")
+        if _trio_runs_here():
+            raise ToolUnavailable(
+                "Another run of trio has begun in the server's thread and has not ended.",
+                hint="Let one server in a thread run tools of trio, and close it before its loop.",
+            )
         driver = choose(self._choice, loop, eager=self._eager)
         self._trio = trio
         self._loop = loop
@@ -85,8 +92,10 @@ class TrioRuntime:
             nonlocal died
             try:
                 async with trio.open_nursery() as nursery:
+                    berths = Berths(trio, nursery)
+                    await berths.open_one()
                     if not closing.is_set():
-                        self._nursery, self._running = nursery, True
+                        self._berths, self._running = berths, True
                     if not ready.done():
                         ready.set_result(None)
                     await closing.wait()
@@ -123,7 +132,7 @@ class TrioRuntime:
 
     def _finish(self, error: BaseException | None, *, expected: bool) -> None:
         """Let nobody wait for a run that has ended."""
-        self._nursery = None
+        self._berths = None
         self._running = False
         if error is not None or not expected:
             _log.error(
@@ -150,11 +159,15 @@ class TrioRuntime:
 
         :raises ToolUnavailable: when the run has not been started or has ended.
         """
-        nursery, driver = self._nursery, self.driver
-        if nursery is None or driver is None:
+        berths, driver = self._berths, self.driver
+        if berths is None or driver is None:
             raise ToolUnavailable("The trio runtime is not running.")
-        crossing = Crossing(self._loop, self._trio, function)
-        driver.spawn(nursery, crossing, name_of(function))
+        berth = berths.take()
+        crossing = Crossing(self._loop, self._trio, function, berth)
+        if berth is None:
+            berths.open_for(crossing, name_of(function))
+        else:
+            driver.spawn(berth.nursery, crossing, name_of(function))
         # Most calls of tools that wait for nothing have ended here.
         expired = not crossing.ended and await self._supervise(crossing, deadline)
         if crossing.error is not None:
@@ -175,6 +188,10 @@ class TrioRuntime:
             return await supervise(
                 crossing, crossing.cancel, deadline=deadline, name=crossing.describe
             )
+        except asyncio.CancelledError:
+            # Nobody is told of it any more, and its traceback leads back here.
+            crossing.error = None
+            raise
         finally:
             self._crossings.discard(crossing)
 
@@ -196,8 +213,8 @@ class TrioRuntime:
         """Run a function on the host's loop, in a task of its own; awaited in trio."""
         lowlevel = self._trio.lowlevel
         visit: Visit[T] = Visit(partial(self._return, lowlevel.current_task()))
-        self._visits.add(visit)
         task = visit.start(self._loop, function)
+        self._visits.add(visit)
         raise_cancel: Callable[[], Any] | None = None
 
         def abort(raise_cancelled: Callable[[], Any]) -> trio.lowlevel.Abort:
@@ -232,7 +249,7 @@ class TrioRuntime:
             await self._watch.aclose()
 
     async def _close(self, ended: asyncio.Future[None]) -> None:
-        self._nursery = None
+        self._berths = None
         self._closing.set()
         # For as long as clean-up takes: abandoning a run would leave the thread unable to run trio.
         await asyncio.shield(ended)
@@ -241,10 +258,12 @@ class TrioRuntime:
 class _TrioGate:
     def __init__(self, runtime: TrioRuntime) -> None:
         self._runtime = runtime
+        self._driver = runtime.driver
         self._event = runtime._trio.Event()
 
     def open(self) -> None:
-        if self._runtime.running:
+        # What waited in a run that died is gone; a later run must not hear of it.
+        if self._runtime.running and self._runtime.driver is self._driver:
             self._event.set()
 
     async def wait(self) -> None:
@@ -267,6 +286,16 @@ async def _watch(
         if runtime is not None and not ended.done():
             _log.warning("The host's loop ends while the trio runtime runs; it is closed now.")
             await runtime._close(ended)
+
+
+def _trio_runs_here() -> bool:
+    import trio
+
+    try:
+        trio.lowlevel.current_root_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _ended() -> ToolUnavailable:
