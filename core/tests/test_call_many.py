@@ -117,6 +117,61 @@ TOOLS = """
         return [name(answer) for answer in answers]
 
     @tool
+    async def touch() -> None:
+        '''Does its work before it first waits.'''
+        log.append("touched")
+
+    @tool
+    async def fan_that_tells(ctx: Context) -> list[str]:
+        def tell(index, answer):
+            if not isinstance(answer, CallResult):
+                log.append("failed")
+        calls = [ToolCall("nonsense"), *[ToolCall("touch")] * 3]
+        return [name(a) for a in await ctx.call_many(calls, mode="first_error", on_answer=tell)]
+
+    @tool
+    async def fan_whose_callback_fails(ctx: Context) -> None:
+        def tell(index, answer):
+            raise ToolError("The callback has failed.")
+        await ctx.call_many([ToolCall("say", {"text": "a"}), ToolCall("stay")], on_answer=tell)
+
+    @tool
+    async def call_beside_fan(ctx: Context) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(ctx.call, "stay")
+            while not log:
+                await anyio.sleep(0.001)
+            await ctx.call_many([ToolCall("stay")])
+
+    contexts = []
+
+    @tool
+    async def keep_context(ctx: Context) -> None:
+        contexts.append(ctx)
+        # As in a task that is left running and waits.
+        ctx._scope.share.wait()
+
+    @tool
+    async def use_kept_context() -> str:
+        return (await contexts[0].call("say", {"text": "late"})).text
+
+    @tool
+    async def call_and_stay(ctx: Context) -> None:
+        await ctx.call("keep_context")
+        log.append("stays")
+        await anyio.sleep(60)
+
+    @tool(placement="thread")
+    async def fan_from_own_thread(calls: list[tuple[str, dict[str, object]]],
+                                  ctx: Context) -> list[str]:
+        told = []
+        answers = await ctx.call_many(
+            [ToolCall(*call) for call in calls],
+            on_answer=lambda index, answer: told.append(threading.get_ident()))
+        assert set(told) == {threading.main_thread().ident} != {threading.get_ident()}
+        return [name(answer) for answer in answers]
+
+    @tool
     async def misplaced(ctx: Context) -> None:
         ctx.call_many_from_thread([])
 """
@@ -316,6 +371,41 @@ async def test_one_that_still_waits_for_a_permit_was_not_started(start: Start) -
         assert stats(host) == {"running": 0, "waiting": 0}
 
 
+@pytest.mark.anyio
+async def test_after_the_first_error_no_tool_is_entered_that_was_about_to_be(host: Host) -> None:
+    log = module_of(host).log
+    await many(host, ToolCall("touch"))
+    for _ in range(20):
+        log.clear()
+        answers = await host.call("fan_that_tells", {}, principal=ME, client="test")
+        assert answers.structured is not None
+        # trio starts them in any order.
+        assert log[-1] == "failed"
+        names = answers.structured["result"]
+        assert names.count("not_started") == 3 - log.count("touched")
+    log.clear()
+    first, *others = await many(
+        host, ToolCall("nonsense"), ToolCall("touch"), ToolCall("touch"), mode="first_error"
+    )
+    assert isinstance(first, UnknownTool)
+    assert [type(other) for other in others] == [NotStarted] * 2
+    assert log == []
+
+
+@pytest.mark.anyio
+async def test_what_the_callback_raises_ends_the_batch_and_arrives_by_itself(host: Host) -> None:
+    def tell(index: int, answer: Answer) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await many(host, ToolCall("say", {"text": "a"}), ToolCall("stay"), on_answer=tell)
+    result = await host.call("fan_whose_callback_fails", {}, principal=ME, client="test")
+    assert result.text == "The callback has failed."
+    log = module_of(host).log
+    assert log.count("cleaned") == log.count("stays")
+    assert stats(host) == {"running": 0, "waiting": 0}
+
+
 # --- time -----------------------------------------------------------------------------------------
 
 
@@ -344,6 +434,12 @@ async def test_each_call_has_its_own_time_and_the_batch_has_one(host: Host) -> N
 
 
 @pytest.mark.anyio
+async def test_a_call_may_have_all_the_time_in_the_world(host: Host) -> None:
+    answers = await many(host, ToolCall("say", {"text": "a"}, timeout=float("inf")))
+    assert answers == [CallResult("a")]
+
+
+@pytest.mark.anyio
 async def test_nested_the_batch_ends_in_time_and_keeps_what_was_answered(host: Host) -> None:
     first, second, third = await fan(
         host, ("say", {"text": "kept"}), ("stay", {}), ("say", {}), limit=1, timeout=0.5
@@ -358,7 +454,7 @@ async def test_nested_the_batch_ends_in_time_and_keeps_what_was_answered(host: H
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("via", ["", "fan", "fan_from_thread"])
+@pytest.mark.parametrize("via", ["", "fan", "fan_from_thread", "fan_from_own_thread"])
 async def test_cancelling_a_batch_cancels_all_of_it_and_returns_after_the_clean_up(
     host: Host, via: str
 ) -> None:
@@ -402,7 +498,7 @@ async def test_a_batch_in_flight_is_shed_like_any_call_when_the_host_shuts_down(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("via", ["fan", "fan_from_thread"])
+@pytest.mark.parametrize("via", ["fan", "fan_from_thread", "fan_from_own_thread"])
 async def test_with_one_permit_a_batch_in_a_batch_completes(start: Start, via: str) -> None:
     async with start(concurrency=1, per_client=1, queue=0) as host:
         inner = ("fan", {"calls": [("say", {"text": "a"}), ("say", {"text": "b"})]})
@@ -413,7 +509,7 @@ async def test_with_one_permit_a_batch_in_a_batch_completes(start: Start, via: s
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("via", ["fan", "fan_from_thread"])
+@pytest.mark.parametrize("via", ["fan", "fan_from_thread", "fan_from_own_thread"])
 async def test_fifty_batches_of_twenty_calls_complete_with_four_permits(
     start: Start, via: str
 ) -> None:
@@ -456,6 +552,42 @@ async def test_a_batch_gets_a_client_no_more_permits_than_calls_by_themselves(
         batches = await asyncio.gather(*(fan(host, *calls, limit=20) for _ in range(3)))
         assert all(batch == [str(n) for n in range(30)] for batch in batches)
         assert module_of(host).most == most
+
+
+@pytest.mark.anyio
+async def test_a_call_beside_a_batch_keeps_the_permit_that_it_shares(host: Host) -> None:
+    both = asyncio.ensure_future(host.call("call_beside_fan", {}, principal=ME, client="test"))
+    while module_of(host).log.count("stays") < 2:
+        await asyncio.sleep(0.001)
+    assert stats(host) == {"running": 2, "waiting": 0}
+    both.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await both
+    assert stats(host) == {"running": 0, "waiting": 0}
+
+
+@pytest.mark.anyio
+async def test_a_wait_that_a_nested_tool_leaves_behind_takes_no_permit_from_its_caller(
+    host: Host,
+) -> None:
+    calling = asyncio.ensure_future(host.call("call_and_stay", {}, principal=ME, client="test"))
+    while "stays" not in module_of(host).log:
+        await asyncio.sleep(0.001)
+    assert stats(host) == {"running": 1, "waiting": 0}
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert stats(host) == {"running": 0, "waiting": 0}
+
+
+@pytest.mark.anyio
+async def test_a_tool_that_has_ended_makes_no_more_calls(host: Host) -> None:
+    await host.call("keep_context", {}, principal=ME, client="test")
+    late = await host.call("use_kept_context", {}, principal=ME, client="test")
+    assert late.error is not None
+    assert late.error["code"] == "not_started"
+    assert "the call of the tool 'keep_context' from within which" in late.text
+    assert stats(host) == {"running": 0, "waiting": 0}
 
 
 @pytest.mark.anyio

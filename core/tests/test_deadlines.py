@@ -64,7 +64,11 @@ def test_an_alarm_rings_after_its_deadline_and_within_a_tick_unless_it_is_cancel
             rung.clear()
             assert all(deadline + TICK > now for deadline, _ in set_.values())
         assert len(wheel) == len(set_)
-        assert wheel.next() == min((alarm.when for _, alarm in set_.values()), default=None)
+        first = min((deadline for deadline, _ in set_.values()), default=None)
+        when = wheel.next()
+        assert (when is None) is (first is None)
+        if when is not None and first is not None:
+            assert first <= when + 1e-9 < first + TICK + 1e-6
 
 
 def test_the_earliest_ticks_ring_first() -> None:
@@ -96,13 +100,13 @@ def test_an_alarm_cancelled_by_one_of_the_same_tick_does_not_ring() -> None:
 
 def test_what_is_cancelled_leaves_nothing_behind() -> None:
     wheel = Wheel(tick=1.0)
-    kept = wheel.add(1e9, nothing)
+    wheel.add(1e9, nothing)
     for second in range(100_000):
         wheel.add(second, nothing).cancel()
     assert len(wheel) == 1
     assert len(wheel._buckets) < 200
-    assert len(wheel._order) == len(wheel._buckets)
-    assert wheel.next() == kept.when
+    assert len(wheel.order) == len(wheel._buckets)
+    assert wheel.next() == 1e9
 
 
 # --- on a loop ------------------------------------------------------------------------------------
@@ -150,6 +154,14 @@ async def test_a_short_deadline_has_a_timer_of_its_own_and_is_met_exactly() -> N
     set_.at(time.monotonic() - 1, gone.set)
     with anyio.fail_after(10):
         await gone.wait()
+
+
+@pytest.mark.anyio
+async def test_a_deadline_that_never_comes_sets_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers, set_ = Timers(monkeypatch), Deadlines()
+    never = set_.at(float("inf"), nothing)
+    assert len(timers) == 0
+    never.cancel()
 
 
 @pytest.mark.anyio

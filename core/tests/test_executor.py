@@ -305,11 +305,60 @@ async def test_calls_that_come_and_give_up_leave_nothing_behind_while_others_wai
     assert_nothing_is_kept(permits)
 
 
+@pytest.mark.anyio
+async def test_clients_and_tools_that_come_once_are_forgotten_and_those_in_use_are_not() -> None:
+    permits = admission(total=2, per_client=1, per_tool=2)
+    busy = permits.admit("busy", "t")
+    lent = permits.admit("lent", "u")
+    assert busy is not None
+    assert lent is not None
+    permits.release(lent)
+    for number in range(100_000):
+        permit = permits.admit(f"c{number}", f"t{number}")
+        assert permit is not None
+        permits.release(permit)
+    assert len(permits._turns.clients) < 200
+    assert len(permits._turns.tools) < 200
+    assert permits.admit("busy", "t") is None
+    # It gave its permit back, was forgotten, and counts for its client again.
+    permits.take(lent)
+    permits.release(busy)
+    assert permits.admit("lent", "v") is None
+    permits.release(lent)
+    assert_nothing_is_kept(permits)
+
+
+@pytest.mark.anyio
+async def test_each_call_is_refused_at_its_own_deadline_without_a_look_at_the_others() -> None:
+    permits = admission(total=1, queue=2000)
+    held = await permits.acquire("a", "t")
+    now = time.monotonic()
+    late = [
+        asyncio.ensure_future(permits.acquire("a", "t", deadline=now + number / 10_000))
+        for number in range(1000)
+    ]
+    patient = [
+        asyncio.ensure_future(permits.acquire("a", "t", deadline=deadline))
+        for deadline in (None, float("inf"), now + 3600)
+    ]
+    refused = await asyncio.gather(*late, return_exceptions=True)
+    assert all(isinstance(each, Busy) for each in refused)
+    assert permits.stats() == {"running": 1, "waiting": 3}
+    permits.release(held)
+    for waiting in patient:
+        permits.release(await waiting)
+    assert_nothing_is_kept(permits)
+
+
 def assert_nothing_is_kept(permits: Admission) -> None:
-    """Assert that an admission that is not used has forgotten every client and tool."""
+    """Assert that an admission that is not used counts nothing and keeps no call."""
     assert permits.stats() == {"running": 0, "waiting": 0}
-    assert (permits._turns.clients, permits._turns.tools, permits._turns.ready) == ({}, {}, [])
-    assert permits._alarm is None
+    turns = permits._turns
+    assert turns.ready == []
+    for client in turns.clients.values():
+        assert (client.running, client.waiting, client.lines, client.aside) == (0, 0, {}, [])
+    for tool in turns.tools.values():
+        assert (tool.running, tool.count, tool.lines, tool.key) == (0, 0, [], None)
 
 
 # --- against a model ------------------------------------------------------------------------------

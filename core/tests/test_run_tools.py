@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpd_catalog.reports import Report, fit, report
+from mcpd_catalog.reports import fit, least_bytes, measured, report
 from mcpd_core import (
     Busy,
     CallCancelled,
@@ -60,6 +60,13 @@ TOOLS = """
             await anyio.sleep(60)
         finally:
             log.append("cleaned")
+
+    @tool
+    async def nest(depth: int) -> dict[str, object]:
+        found = {}
+        for _ in range(depth):
+            found = {"": found}
+        return found
 
     @tool
     async def again(ctx: Context) -> str:
@@ -212,6 +219,37 @@ async def test_an_answer_that_does_not_fit_is_left_out_and_the_others_arrive(
 
 
 @pytest.mark.anyio
+async def test_when_not_even_the_statuses_fit_nothing_is_called(
+    mcpd_host: MakeHost, tmp_plugin: WritePlugin
+) -> None:
+    settings, planted = {"executor": {"max_result_bytes": 1024}}, tmp_plugin(TOOLS)
+    async with mcpd_host(CATALOG, planted, settings=settings) as host:
+        await run(host, say("loads the code"))
+        log = sys.modules[f"{planted.package}.tools"].log
+        log.clear()
+        result = await host.call("run_tools", {"calls": [say("x" * 100)] * 100})
+        assert result.error is not None
+        assert "does not fit into the 1024 bytes" in result.text
+        assert log == []
+
+
+@pytest.mark.anyio
+async def test_an_answer_too_deep_to_be_inside_another_is_told_as_text(
+    mcpd_host: MakeHost, tmp_plugin: WritePlugin
+) -> None:
+    async with mcpd_host(CATALOG, tmp_plugin(TOOLS)) as host:
+        depth = 250
+        while not (await host.call("nest", {"depth": depth + 1})).is_error:
+            depth += 1
+        alone = await host.call("nest", {"depth": depth})
+        answer = await run(host, {"tool": "nest", "arguments": {"depth": depth}}, say("kept"))
+    assert answer["results"] == [
+        {"tool": "nest", "status": "ok", "text": alone.text},
+        {"tool": "say", "status": "ok", "text": "kept"},
+    ]
+
+
+@pytest.mark.anyio
 async def test_at_its_deadline_it_still_tells_what_was_answered(
     mcpd_host: MakeHost, tmp_plugin: WritePlugin
 ) -> None:
@@ -295,14 +333,14 @@ def test_a_report_says_what_became_of_a_call() -> None:
 
 @given(
     st.lists(st.text(max_size=400), max_size=30),
-    st.integers(1024, 8192),
+    st.integers(0, 8192),
 )
-def test_what_is_told_fits_and_no_call_is_left_out(texts: list[str], limit: int) -> None:
-    reports: list[Report] = [{"tool": "t" * 20, "status": "ok", "text": text} for text in texts]
+def test_what_is_told_fits_and_no_call_is_left_out(texts: list[str], more: int) -> None:
+    tool = "t" * 20
+    reports = [measured(tool, CallResult(text)) for text in texts]
+    limit = least_bytes([tool] * len(texts)) + more
     told = fit(reports, limit)
-    assert [each["tool"] for each in told] == [each["tool"] for each in reports]
-    answer = pydantic_core.to_json({"results": told, "succeeded": 100})
-    shortest = pydantic_core.to_json({"results": fit(reports, 0), "succeeded": 100})
-    assert len(answer) <= max(limit, len(shortest))
+    assert [each["tool"] for each in told] == [tool] * len(texts)
+    assert len(pydantic_core.to_json({"results": told, "succeeded": 100})) <= limit
     for whole, each in zip(reports, told, strict=True):
-        assert each == whole or each["omitted_bytes"] > 0
+        assert each == whole.report or each["omitted_bytes"] == whole.size

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from mcpd_core import Answer, Context, ToolCall, ToolError, tool
 
-from .reports import Report, fit, report
+from .reports import Measured, Report, fit, least_bytes, measured
 
 #: Calls in one request.
 MOST_CALLS = 100
@@ -82,12 +82,19 @@ async def run_tools(
             hint="Put all the calls into one request: they run at the same time anyway.",
             retryable=False,
         )
-    done = 0
+    if least_bytes(item.tool for item in calls) > ctx.max_result_bytes:
+        raise ToolError(
+            f"What becomes of {len(calls)} calls does not fit into the {ctx.max_result_bytes} "
+            "bytes that an answer may have. None was made.",
+            hint="Ask for fewer calls at a time.",
+            retryable=False,
+        )
+    told: dict[int, Measured] = {}
 
     def tell(index: int, answer: Answer) -> None:
-        nonlocal done
-        done += 1
-        ctx.progress(done, len(calls), f"{calls[index].tool}: {report('', answer)['status']}")
+        tool = calls[index].tool
+        told[index] = measured(tool, answer)
+        ctx.progress(len(told), len(calls), f"{tool}: {told[index].report['status']}")
 
     answers = await ctx.call_many(
         [ToolCall(item.tool, item.arguments, item.timeout) for item in calls],
@@ -97,11 +104,11 @@ async def run_tools(
         timeout=_time_for_calls(ctx.remaining()),
         on_answer=tell,
     )
-    reports = [report(item.tool, answer) for item, answer in zip(calls, answers, strict=True)]
-    return Reports(
-        results=fit(reports, ctx.max_result_bytes),
-        succeeded=sum(each["status"] == "ok" for each in reports),
-    )
+    for index, answer in enumerate(answers):
+        if index not in told:
+            told[index] = measured(calls[index].tool, answer)
+    results = fit([told[index] for index in range(len(calls))], ctx.max_result_bytes)
+    return Reports(results=results, succeeded=sum(each["status"] == "ok" for each in results))
 
 
 def _time_for_calls(remaining: float | None) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic_core
 from pydantic import Field
@@ -13,6 +14,9 @@ from mcpd_core import Answer, Busy, CallCancelled, CallResult, NotStarted
 
 #: Bytes for what is around the reports in an answer.
 _ENVELOPE = 100
+
+#: Of these, what is around a single report, but for the comma behind it.
+_AROUND = len('{"results":[]}') - 1
 
 Status = Literal["ok", "failed", "refused", "cancelled", "not_started"]
 
@@ -67,28 +71,61 @@ def _status_without_result(answer: Exception) -> Status:
     return "cancelled" if isinstance(answer, CallCancelled) else "refused"
 
 
-def fit(reports: Sequence[Report], limit: int) -> list[Report]:
+class Measured(NamedTuple):
+    """A report, and how many bytes it is as JSON, the comma behind it included."""
+
+    report: Report
+    size: int
+
+
+def measured(tool: str, answer: Answer) -> Measured:
+    """Return what a client is told, and how large that is.
+
+    It takes milliseconds for a large answer. Used for each answer as it comes, it leaves the loop
+    time for others in between.
+    """
+    told = report(tool, answer)
+    try:
+        return Measured(told, _size(told))
+    except ValueError:
+        # There is a limit to the depth of JSON, and it is deeper inside of ours.
+        assert isinstance(answer, CallResult)
+        told.pop("structured", None)
+        told["text"] = answer.text
+        return Measured(told, _size(told))
+
+
+def least_bytes(tools: Iterable[str]) -> int:
+    """Return how many bytes an answer takes, at most, that reports the calls of some tools and
+    leaves out what they answer."""
+    return _ENVELOPE + sum(
+        _size(_without_answer(tool, "not_started", sys.maxsize)) for tool in tools
+    )
+
+
+def fit(reports: Sequence[Measured], limit: int) -> list[Report]:
     """Leave out the answers that there is no room for, so that the others arrive.
 
-    :param limit: bytes of all reports together, as JSON. Each call is reported whatever it is.
+    :param limit: bytes of all reports together, as JSON, not less than `least_bytes`.
     """
-    bare = [_without_answer(each) for each in reports]
-    room = limit - _ENVELOPE - sum(map(_size, bare))
+    bare = [_without_answer(each["tool"], each["status"], size) for each, size in reports]
+    sizes = [_size(each) for each in bare]
+    room = limit - _ENVELOPE - sum(sizes)
     fitting = []
-    for whole, short in zip(reports, bare, strict=True):
-        more = _size(whole) - _size(short)
+    for whole, short, least in zip(reports, bare, sizes, strict=True):
+        more = whole.size - least
         if more <= room:
             room -= max(0, more)
-            fitting.append(whole)
+            fitting.append(whole.report)
         else:
             fitting.append(short)
     return fitting
 
 
-def _without_answer(whole: Report) -> Report:
-    return {"tool": whole["tool"], "status": whole["status"], "omitted_bytes": _size(whole)}
+def _without_answer(tool: str, status: Status, size: int) -> Report:
+    return {"tool": tool, "status": status, "omitted_bytes": size}
 
 
 def _size(item: Report) -> int:
-    # And the comma behind it.
-    return len(pydantic_core.to_json(item, inf_nan_mode="null")) + 1
+    # Where it will be: what is too deep there is to be found out here.
+    return len(pydantic_core.to_json({"results": [item]}, inf_nan_mode="null")) - _AROUND

@@ -177,7 +177,8 @@ class Context:
             cancels what runs when one fails, waits for its clean-up, and starts nothing more.
         :param timeout: seconds for all of them; each has its own as well.
         :param on_answer: called on the host's thread with the index and the answer of each call
-            that ended by itself, as they come; it must not block.
+            that ended by itself, as they come; it must not block. What it raises ends the batch,
+            and is raised.
         :returns: an answer for each call, in their order: a `CallResult`; a `CallRefused` when the
             tool did not start, a `NotStarted` when that is because the batch ended before its turn;
             or a `CallCancelled` when it was cancelled while it ran.

@@ -11,13 +11,13 @@ starve the other.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 
 from .errors import Busy
-from .runtimes.deadlines import Alarm, deadlines
-from .turns import Limits, Permit, Turns
+from .runtimes.deadlines import deadlines
+from .turns import Limits, Permit, Turns, Waiting
 
 __all__ = ["Admission", "Limits", "Permit"]
 
@@ -28,9 +28,6 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._turns = Turns(limits)
-        #: The first deadline of a call that waits, or waited, and what refuses it then.
-        self._soonest = math.inf
-        self._alarm: Alarm | asyncio.TimerHandle | None = None
         #: Seconds that a permit is held: an exponentially weighted mean, for `retry_after`.
         self._hold = 0.1
 
@@ -40,10 +37,9 @@ class Admission:
 
     def admit(self, client: str, tool: str) -> Permit | None:
         """Return a permit if one is free, without waiting."""
-        if not self._turns.fits(client, tool):
-            return None
-        permit = Permit(client, tool)
-        self.take(permit)
+        permit = self._turns.admit(client, tool)
+        if permit is not None:
+            permit.since = monotonic()
         return permit
 
     async def acquire(self, client: str, tool: str, *, deadline: float | None = None) -> Permit:
@@ -59,22 +55,20 @@ class Admission:
         turns = self._turns
         if not turns.has_room(client):
             raise self._busy("The server is busy")
-        if deadline is None:
-            deadline = math.inf
-        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        waiting = turns.wait(client, tool, deadline, granted)
-        if deadline < self._soonest:
-            self._watch(deadline)
+        waiting = turns.wait(client, tool, asyncio.get_running_loop().create_future())
+        alarm = None
+        if deadline is not None:
+            alarm = deadlines().at(deadline, partial(self._refuse, waiting))
         try:
-            in_time = await granted
+            in_time = await waiting.granted
         except asyncio.CancelledError:
             turns.forget(waiting)
             # It may have been granted in the very iteration in which the caller gave up.
             self.release(waiting)
             raise
         finally:
-            if not turns.waiting:
-                self._watch(math.inf)
+            if alarm is not None:
+                alarm.cancel()
         if not in_time:
             raise self._busy("No permit came free before the deadline")
         return waiting
@@ -82,47 +76,28 @@ class Admission:
     def take(self, permit: Permit) -> None:
         """Count a permit as used, even above the limits: a call that gave its permit back while it
         waited must not queue again in order to end."""
-        permit.held = True
         permit.since = monotonic()
-        self._turns.start(permit)
+        self._turns.resume(permit)
 
     def release(self, permit: Permit) -> None:
         """Hand a permit back and start the next call in turn."""
         if not permit.held:
             return
-        permit.held = False
         now = monotonic()
         self._hold += 0.1 * (now - permit.since - self._hold)
         turns = self._turns
         turns.end(permit)
         while turns.ready and (waiting := turns.next()) is not None:
-            waiting.held = True
             waiting.since = now
             waiting.granted.set_result(True)
 
-    # --- deadlines --------------------------------------------------------------------------------
-
-    def _watch(self, deadline: float) -> None:
-        """Look for calls to be refused at a deadline. One alarm for all that wait: they are many,
-        and are granted long before."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        self._soonest = deadline
-        if deadline < math.inf:
-            self._alarm = deadlines().at(deadline, self._expire)
-
-    def _expire(self) -> None:
-        """Refuse the calls whose deadlines have passed."""
-        # Timers may be a little early.
-        now = max(monotonic(), self._soonest)
-        for waiting in [each for each in self._turns if each.deadline <= now]:
-            self._turns.forget(waiting)
-            if not waiting.granted.done():
-                waiting.granted.set_result(False)
-        self._watch(min((each.deadline for each in self._turns), default=math.inf))
-
     # --- refusals ---------------------------------------------------------------------------------
+
+    def _refuse(self, waiting: Waiting) -> None:
+        """End a wait in vain, at its deadline."""
+        self._turns.forget(waiting)
+        if not waiting.granted.done():
+            waiting.granted.set_result(False)
 
     def _busy(self, problem: str) -> Busy:
         running, waiting = self._turns.running, self._turns.waiting

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
@@ -28,18 +27,23 @@ class Limits:
     queue: int
 
 
+#: Clients, and tools, that may be idle before they are looked for and forgotten.
+_SPARE = 64
+
+
 class Permit:
     """The right of one call to run. Hand it back with `Admission.release`.
 
+    :ivar held: whether the call counts as one that runs.
     :ivar since: the `time.monotonic` time at which it was granted, if it is ``held``.
     """
 
     __slots__ = ("client", "held", "since", "tool")
 
-    def __init__(self, client: str, tool: str) -> None:
+    def __init__(self, client: Client, tool: Tool) -> None:
         self.client = client
         self.tool = tool
-        self.held = False
+        self.held = True
         self.since: float
 
 
@@ -47,33 +51,23 @@ class Waiting(Permit):
     """A permit that is waited for.
 
     :ivar number: its place among all that are waited for, by age.
-    :ivar deadline: `time.monotonic` time at which the wait ends in vain.
     :ivar granted: becomes true when the permit is granted, false at the deadline.
     :ivar line: the calls among which it waits; ``None`` when it waits no longer.
     """
 
-    __slots__ = ("deadline", "granted", "line", "number")
+    __slots__ = ("granted", "line", "number")
 
-    def __init__(
-        self,
-        client: str,
-        tool: str,
-        number: int,
-        deadline: float,
-        granted: asyncio.Future[bool],
-        line: Line,
-    ) -> None:
-        self.client = client
-        self.tool = tool
+    def __init__(self, line: Line, number: int, granted: asyncio.Future[bool]) -> None:
+        self.client = line.client
+        self.tool = line.tool
         self.held = False
         self.number = number
-        self.deadline = deadline
         self.granted = granted
         self.line: Line | None = line
 
 
 class Client:
-    """One client that runs or waits.
+    """One client that runs or waits, or did.
 
     :ivar turn: when it had its last turn, or else came to wait.
     :ivar lines: its calls that wait, by tool.
@@ -92,7 +86,7 @@ class Client:
 
 
 class Tool:
-    """One tool that runs or is waited for.
+    """One tool that runs or is waited for, or did.
 
     :ivar lines: heap of those that wait for it, by turn of the client and age of the call.
     :ivar count: how many lines there are, those that clients have set aside included.
@@ -157,27 +151,11 @@ class Turns:
         self.waiting = 0
         self.clients: dict[str, Client] = {}
         self.tools: dict[str, Tool] = {}
+        self._most_clients = self._most_tools = _SPARE
         #: Heap of the tools below their limit that are waited for.
         self.ready: list[tuple[int, int, Tool]] = []
         #: Counts arrivals and turns.
         self._clock = 0
-
-    def __iter__(self) -> Iterator[Waiting]:
-        """Return every call that waits, in no particular order."""
-        for client in self.clients.values():
-            for line in client.lines.values():
-                yield from (waiting for waiting in line.calls if waiting.line is not None)
-
-    def fits(self, client: str, tool: str) -> bool:
-        """Whether a call may run at once. It overtakes nobody: one that waits does not fit."""
-        limits = self.limits
-        if self.running >= limits.total:
-            return False
-        of_client = self.clients.get(client)
-        if of_client is not None and of_client.running >= limits.per_client:
-            return False
-        of_tool = self.tools.get(tool)
-        return of_tool is None or of_tool.running < limits.per_tool
 
     def has_room(self, client: str) -> bool:
         """Whether a call may wait. A client that waits for nothing yet finds a place even when
@@ -188,24 +166,44 @@ class Turns:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def start(self, permit: Permit) -> None:
-        """Count a call that runs, even above the limits."""
-        self.running += 1
-        client = self.clients.get(permit.client)
+    def admit(self, name: str, tool: str) -> Permit | None:
+        """Count a call as running, if it fits. It overtakes nobody: one that waits does not fit."""
+        limits = self.limits
+        if self.running >= limits.total:
+            return None
+        client = self.clients.get(name)
         if client is None:
-            client = self.clients[permit.client] = Client(permit.client)
+            client = self._new_client(name)
+        elif client.running >= limits.per_client:
+            return None
+        of_tool = self.tools.get(tool)
+        if of_tool is None:
+            of_tool = self._new_tool(tool)
+        elif of_tool.running >= limits.per_tool:
+            return None
+        self.running += 1
         client.running += 1
-        tool = self.tools.get(permit.tool)
-        if tool is None:
-            tool = self.tools[permit.tool] = Tool(permit.tool)
-        tool.running += 1
+        of_tool.running += 1
+        return Permit(client, of_tool)
+
+    def resume(self, permit: Permit) -> None:
+        """Count a call as running again, even above the limits."""
+        # Its client and its tool may have been forgotten meanwhile.
+        name, tool = permit.client.name, permit.tool.name
+        permit.client = client = self.clients.get(name) or self._new_client(name)
+        permit.tool = of_tool = self.tools.get(tool) or self._new_tool(tool)
+        permit.held = True
+        self.running += 1
+        client.running += 1
+        of_tool.running += 1
 
     def end(self, permit: Permit) -> None:
         """Count a call that runs no longer."""
+        permit.held = False
         self.running -= 1
-        client = self.clients[permit.client]
+        client = permit.client
         client.running -= 1
-        tool = self.tools[permit.tool]
+        tool = permit.tool
         tool.running -= 1
         if client.aside and client.running < self.limits.per_client:
             aside, client.aside = client.aside, []
@@ -213,14 +211,10 @@ class Turns:
                 self._put(line)
         if tool.lines and tool.key is None:
             self._offer(tool)
-        if not client.running or not tool.running:
-            self._dismiss(client, tool)
 
-    def wait(self, name: str, tool: str, deadline: float, granted: asyncio.Future[bool]) -> Waiting:
+    def wait(self, name: str, tool: str, granted: asyncio.Future[bool]) -> Waiting:
         """Have a call wait that does not fit."""
-        client = self.clients.get(name)
-        if client is None:
-            client = self.clients[name] = Client(name)
+        client = self.clients.get(name) or self._new_client(name)
         self._clock = number = self._clock + 1
         if not client.waiting:
             client.turn = number
@@ -228,15 +222,13 @@ class Turns:
         self.waiting += 1
         line = client.lines.get(tool)
         if line is not None:
-            waiting = Waiting(name, tool, number, deadline, granted, line)
+            waiting = Waiting(line, number, granted)
             line.calls.append(waiting)
             return waiting
-        of_tool = self.tools.get(tool)
-        if of_tool is None:
-            of_tool = self.tools[tool] = Tool(tool)
+        of_tool = self.tools.get(tool) or self._new_tool(tool)
         of_tool.count += 1
         line = client.lines[tool] = Line(client, of_tool)
-        waiting = Waiting(name, tool, number, deadline, granted, line)
+        waiting = Waiting(line, number, granted)
         line.calls.append(waiting)
         self._put(line)
         return waiting
@@ -267,6 +259,7 @@ class Turns:
                 self.running += 1
                 client.running += 1
                 line.tool.running += 1
+                waiting.held = True
                 return waiting
         return None
 
@@ -339,11 +332,21 @@ class Turns:
         """Forget a line that is empty and in no heap."""
         del line.client.lines[line.tool.name]
         line.tool.count -= 1
-        self._dismiss(line.client, line.tool)
 
-    def _dismiss(self, client: Client, tool: Tool) -> None:
-        """Forget a client and a tool that neither run nor wait."""
-        if not client.running and not client.lines:
-            self.clients.pop(client.name, None)
-        if not tool.running and not tool.count:
-            self.tools.pop(tool.name, None)
+    # --- clients and tools ------------------------------------------------------------------------
+    # Most that end a call make another soon, so they are kept; from time to time the idle ones go,
+    # not before there are as many new ones as were left the last time.
+
+    def _new_client(self, name: str) -> Client:
+        if len(self.clients) >= self._most_clients:
+            self.clients = {n: c for n, c in self.clients.items() if c.running or c.lines}
+            self._most_clients = _SPARE + 2 * len(self.clients)
+        client = self.clients[name] = Client(name)
+        return client
+
+    def _new_tool(self, name: str) -> Tool:
+        if len(self.tools) >= self._most_tools:
+            self.tools = {n: t for n, t in self.tools.items() if t.running or t.count}
+            self._most_tools = _SPARE + 2 * len(self.tools)
+        tool = self.tools[name] = Tool(name)
+        return tool

@@ -18,6 +18,7 @@ class Batch:
     :param calls: in the order in which they are started, and their answers returned.
     :param limit: how many may be under way at once, at least 1.
     :param stop_on_error: whether nothing more is started after the first failure.
+    :ivar stopped: whether nothing more is started, and what is under way is to be cancelled.
     """
 
     def __init__(self, calls: Sequence[ToolCall], *, limit: int, stop_on_error: bool) -> None:
@@ -28,11 +29,7 @@ class Batch:
         self._under_way = 0
         self._answers: dict[int, Answer] = {}
         self._failed: int | None = None
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a failure has ended the batch, so that what is under way is to be cancelled."""
-        return self._failed is not None
+        self.stopped = False
 
     def next(self) -> int | None:
         """Return the index of a call to start now; ``None`` when none may be started."""
@@ -48,6 +45,7 @@ class Batch:
         failed = not isinstance(answer, CallResult) or answer.is_error
         if failed and self._stop_on_error and not self.stopped:
             self._failed = index
+            self.stopped = True
 
     def put_back(self, index: int) -> bool:
         """Let a call for which the server had no room wait until another of the batch has ended.

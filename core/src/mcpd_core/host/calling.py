@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..context import Context
-from ..errors import InvalidArguments, UnknownTool
+from ..errors import InvalidArguments, NotStarted, UnknownTool
 from ..executor import Admission
 from ..hookspecs import Outcome
 from ..spec import Call, CallResult, Offer, Principal, Progress, ToolSpec
@@ -22,7 +22,8 @@ from .flight import Flights, closed
 from .lane import Lane
 from .lanes import Lanes, before
 from .policy import authorise
-from .scope import Scope, Share
+from .scope import Scope
+from .share import Lease, Share
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
@@ -111,6 +112,12 @@ class CallPath(ContentCalls):
         :param own_permit: never runs under the permit of the parent, which waits for several.
         """
         outer = parent.call
+        if parent.share.ended:
+            raise NotStarted(
+                f"The tool {name!r} was not started, because the call of the {outer.spec.label} "
+                "from within which it was asked for has ended.",
+                hint="Have a tool wait for all that it starts before it returns.",
+            )
         spec = self._look_up(name, outer.principal, within=outer.spec.plugin)
         deadline = outer.deadline
         if until is None and spec.timeout is not None:
@@ -131,13 +138,11 @@ class CallPath(ContentCalls):
         )
         lane = self.lanes.beside(parent.lane)
         with self._usage.of(spec.plugin), self.statistics.of(spec):
-            if parent.share.held and not own_permit:
-                parent.share.enter(parent)
-                try:
-                    return await self._perform(call, lane, parent.share, parent.lane)
-                finally:
-                    parent.share.leave(parent)
-            return await self._admitted(call, lane, parent.lane)
+            nested = None if own_permit else parent.share.nested()
+            if nested is None:
+                return await self._admitted(call, lane, parent.lane)
+            with nested:
+                return await self._perform(call, lane, nested, parent.lane)
 
     async def check(
         self, name: str, arguments: Mapping[str, Any], *, principal: Principal
@@ -192,7 +197,7 @@ class CallPath(ContentCalls):
         if permit is None:
             acquire = partial(admission.acquire, client, tool, deadline=call.deadline)
             permit = await lane.run_in_host(acquire)
-        with Share(admission, permit) as share:
+        with Share(Lease(admission, permit)) as share:
             return await self._perform(call, lane, share, origin)
 
     async def _perform(

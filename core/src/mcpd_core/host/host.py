@@ -86,7 +86,9 @@ class Host(CallPath):
         self._flights = Flights()
         self._usage = Usage()
         self.statistics = Statistics()
-        self.watchdog = Watchdog(self.settings.watchdog, self._binder.move_to_thread)
+        self.watchdog = Watchdog(
+            self.settings.watchdog, self._binder.move_to_thread, self.lanes.trio_task
+        )
         self._switches = Switches(self, self._hooks, self._services, self._usage)
         await enlist(self, self._hooks, self._services)
         return self
@@ -198,7 +200,7 @@ class Host(CallPath):
         :param mode: ``first_error`` cancels what runs when a call fails, and starts nothing more.
         :param timeout: seconds for all of them; each has its own as well.
         :param on_answer: called on this thread with the index and the answer of each call that
-            ended by itself, as they come.
+            ended by itself, as they come; what it raises ends the batch, and is raised.
         :returns: an answer for each call, in their order.
         """
         return await call_many(

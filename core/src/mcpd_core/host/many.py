@@ -143,6 +143,7 @@ async def _run(
     """Work through a batch; whatever ends it, nothing of it runs on."""
     end = math.inf if timeout is None else time.monotonic() + timeout
     deadlines: dict[int, float] = {}
+    broken: list[BaseException] = []
 
     def deadline_of(call: ToolCall) -> float:
         seconds = call.timeout
@@ -153,14 +154,23 @@ async def _run(
 
     def settle(index: int, answer: Answer) -> None:
         batch.settle(index, answer)
-        if told is not None:
-            told(index, answer)
+        try:
+            if told is not None and not broken:
+                told(index, answer)
+        except BaseException as error:  # noqa: BLE001 - the boundary: raised below, by itself
+            broken.append(error)
+            batch.stopped = True
         if batch.stopped:
             group.cancel_scope.cancel()
         start()
 
     async def one(index: int) -> None:
         call = batch.calls[index]
+        too_late = batch.stopped
+        if too_late:
+            # It was to run, and a tool may do its work before it comes to be cancelled.
+            batch.settle(index, _cancelled(call, started=False))
+            return
         started = False
 
         def on_start() -> None:
@@ -183,7 +193,7 @@ async def _run(
         except McpdError as error:
             answer = failure(error)
         except BaseException as error:
-            batch.settle(index, _cancelled(call, started))
+            batch.settle(index, _cancelled(call, started=started))
             if batch.stopped and _is_cancellation(error):
                 # It was cancelled by us, and has cleaned up.
                 return
@@ -196,6 +206,9 @@ async def _run(
 
     async with anyio.create_task_group() as group:
         start()
+    if broken:
+        # Taken out: its traceback refers to this frame, which must not refer to it.
+        raise broken.pop()
     return batch.answers()
 
 
@@ -217,7 +230,7 @@ def _too_late(call: ToolCall) -> NotStarted:
     )
 
 
-def _cancelled(call: ToolCall, started: bool) -> CallCancelled | NotStarted:
+def _cancelled(call: ToolCall, *, started: bool) -> CallCancelled | NotStarted:
     if started:
         return CallCancelled(
             f"The tool {call.tool!r} was cancelled while it ran, because another call of the batch "

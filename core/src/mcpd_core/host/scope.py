@@ -1,4 +1,4 @@
-"""One running call: what its `Context` reaches, and the permit it shares with its nested calls."""
+"""One running call: what its `Context` reaches."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import CallCancelled, McpdError
-from ..executor import Admission, Permit
 from ..spec import Answer, Call, CallResult, Progress, ToolCall, ToolSpec
 from .lane import Lane
 from .many import call_many_within
 from .shaping import one_line
+from .share import Share
 
 if TYPE_CHECKING:
     from .calling import CallPath
@@ -22,77 +22,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _log = logging.getLogger("mcpd.tool")
-
-
-class Share:
-    """The permit of a top-level call, shared with the calls nested in it.
-
-    It is given back for as long as each of the calls that nobody below them works for is in
-    `waiting`, and for good when the top-level call has ended.
-    """
-
-    def __init__(self, admission: Admission, permit: Permit) -> None:
-        self._admission = admission
-        self._permit = permit
-        #: The top-level call is the first that works.
-        self._working = 1
-        self._waiting = 0
-        self._closed = False
-
-    def __enter__(self) -> Share:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        # For good: what a tool has left running may still call `waiting`.
-        self._closed = True
-        self._admission.release(self._permit)
-
-    @property
-    def held(self) -> bool:
-        """Whether the permit is in use, so that a nested call may run under it."""
-        return self._permit.held
-
-    def enter(self, parent: Scope) -> None:
-        """Count a nested call as working; its parent does not count while it waits for it.
-
-        :param parent: the call that it is nested in.
-        """
-        self._working += parent.nested > 0
-        parent.nested += 1
-
-    def leave(self, parent: Scope) -> None:
-        """Count a nested call no longer."""
-        parent.nested -= 1
-        self._working -= parent.nested > 0
-        self._settle()
-
-    @asynccontextmanager
-    async def waiting(self) -> AsyncIterator[None]:
-        """Count a wait for other work for as long as the block runs."""
-        self.wait()
-        try:
-            yield
-        finally:
-            self.resume()
-
-    def wait(self) -> None:
-        """Count one more wait for other work."""
-        self._waiting += 1
-        self._settle()
-
-    def resume(self) -> None:
-        """Count one wait less."""
-        self._waiting -= 1
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._closed:
-            return
-        if self._working > self._waiting:
-            if not self._permit.held:
-                self._admission.take(self._permit)
-        elif self._waiting:
-            self._admission.release(self._permit)
 
 
 class Scope:
@@ -107,8 +36,6 @@ class Scope:
         self.lane = lane
         self.share = share
         self._host = host
-        #: How many calls of the same permit are nested in this one at the moment.
-        self.nested = 0
         self._cancelled = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
