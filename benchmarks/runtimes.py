@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.executors import CALLERS, COUNTS
+from harness.executors import CALLERS, COUNTS, QUEUED
 from harness.figures import Aim, Figure, aims_table, table
 from harness.machine import described, machine, versions
 
@@ -133,13 +133,14 @@ def _aims(results: dict[str, dict[str, Figure]]) -> Iterator[Aim]:
     inside, across = (io[f"{way}, fused"].over(io["trio.run"]) for way in ("inside", "across"))
     yield Aim("trio I/O inside, over trio.run", inside, 0.95, at_least=True)
     yield Aim("trio I/O across, over trio.run", across, 0.6, at_least=True)
-    for count in COUNTS:
-        means = results[f"{count:,} calls at once, us each"]
+    crowds = {f"{count:,}": f"{count:,} calls at once, us each" for count in COUNTS}
+    for crowd, quantity in {**crowds, f"{COUNTS[1]:,} that queue": QUEUED}.items():
+        means = results[quantity]
         ours = means["mcpd: limit, deadline, fair turns"]
         bare = ours.over(means["asyncio.TaskGroup, bare"])
-        yield Aim(f"executor, {count:,} at once: over a bare TaskGroup", bare, 2.0)
+        yield Aim(f"executor, {crowd}: over a bare TaskGroup", bare, 2.0)
         anyio = means["anyio: CapacityLimiter, fail_after"].over(ours)
-        yield Aim(f"executor, {count:,} at once: anyio's over ours", anyio, 6, at_least=True)
+        yield Aim(f"executor, {crowd}: anyio's over ours", anyio, 6, at_least=True)
     threads = results[THREADS]
     ratio = threads["mcpd"].over(threads["asyncio.to_thread"])
     yield Aim("def functions: over asyncio.to_thread", ratio, 4, at_least=True)

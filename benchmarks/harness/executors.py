@@ -13,7 +13,8 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import anyio
 
@@ -24,11 +25,14 @@ from mcpd_core.runtimes.deadlines import deadlines
 from .figures import quantile
 from .loops import runner
 
+Work = Callable[[], Coroutine[Any, Any, None]]
+
 #: Calls that may run at once, clients among whom they are shared, and seconds that each may take.
 LIMIT, CLIENTS, DEADLINE = 64, 8, 30.0
 NAMES = [f"client {number}" for number in range(CLIENTS)]
 #: How many calls are made at once.
 COUNTS = (100, 1_000, 10_000)
+QUEUED = f"{COUNTS[1]:,} calls at once that queue, us each"
 #: Callers at once where the rate of worker threads is measured.
 CALLERS = 16
 
@@ -38,9 +42,13 @@ if sys.version_info < (3, 11):
     sys.exit("The standard library has task groups from Python 3.11 on.")
 
 
-async def nothing() -> int:
-    """What every call does."""
-    return 1
+async def nothing() -> None:
+    """What a call does that ends before the next one begins, so that none of them queues."""
+
+
+async def one_turn() -> None:
+    """What a call does that waits for a turn of the loop, so that all beyond the limit queue."""
+    await asyncio.sleep(0)
 
 
 def nothing_in_thread() -> int:
@@ -48,41 +56,41 @@ def nothing_in_thread() -> int:
     return 1
 
 
-async def task_group(count: int) -> None:
+async def task_group(count: int, work: Work) -> None:
     """The least that running many tasks can cost."""
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
-            group.create_task(nothing())
+            group.create_task(work())
 
 
-async def task_group_with_limit_and_timeout(count: int) -> None:
+async def task_group_with_limit_and_timeout(count: int, work: Work) -> None:
     """The standard library's limit and deadline; its semaphore is fair to calls, not to clients."""
     semaphore = asyncio.Semaphore(LIMIT)
 
     async def one() -> None:
         async with semaphore, asyncio.timeout(DEADLINE):
-            await nothing()
+            await work()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
             group.create_task(one())
 
 
-async def anyio_with_limit_and_deadline(count: int) -> None:
+async def anyio_with_limit_and_deadline(count: int, work: Work) -> None:
     """The same with anyio."""
     limiter = anyio.CapacityLimiter(LIMIT)
 
     async def one() -> None:
         async with limiter:
             with anyio.fail_after(DEADLINE):
-                await nothing()
+                await work()
 
     async with anyio.create_task_group() as group:
         for _ in range(count):
             group.start_soon(one)
 
 
-async def mcpd(count: int) -> None:
+async def mcpd(count: int, work: Work) -> None:
     """What every call of mcpd goes through: a permit in the client's turn, and a deadline."""
     admission = Admission(Limits(LIMIT, LIMIT, LIMIT, count))
     alarms = deadlines()
@@ -96,7 +104,7 @@ async def mcpd(count: int) -> None:
         assert task is not None
         alarm = alarms.at(deadline, lambda: cancel(task))
         try:
-            await nothing()
+            await work()
         finally:
             alarm.cancel()
             admission.release(permit)
@@ -111,7 +119,7 @@ def cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
-MEANS: dict[str, Callable[[int], Awaitable[None]]] = {
+MEANS: dict[str, Callable[[int, Work], Awaitable[None]]] = {
     "asyncio.TaskGroup, bare": task_group,
     "mcpd: limit, deadline, fair turns": mcpd,
     "TaskGroup, Semaphore, timeout": task_group_with_limit_and_timeout,
@@ -119,16 +127,16 @@ MEANS: dict[str, Callable[[int], Awaitable[None]]] = {
 }
 
 
-async def executors(count: int) -> dict[str, float]:
+async def executors(count: int, work: Work) -> dict[str, float]:
     """Return what each means costs per call, in microseconds."""
     found = {}
     for name, run in MEANS.items():
-        await run(100)
+        await run(100, work)
         seconds = []
         for _ in range(max(1, 5_000 // count)):
             gc.collect()
             begun = time.perf_counter()
-            await run(count)
+            await run(count, work)
             seconds.append(time.perf_counter() - begun)
         found[name] = quantile(seconds, 0.5) / count * 1e6
     return found
@@ -158,7 +166,10 @@ async def threads(calls: int) -> dict[str, float]:
 
 async def measured(calls: int) -> dict[str, dict[str, float]]:
     """Measure everything on the loop that runs this."""
-    found = {f"{count:,} calls at once, us each": await executors(count) for count in COUNTS}
+    found = {
+        f"{count:,} calls at once, us each": await executors(count, nothing) for count in COUNTS
+    }
+    found[QUEUED] = await executors(COUNTS[1], one_turn)
     found[f"def functions, {CALLERS} callers, calls/s"] = await threads(calls * 5)
     return found
 
