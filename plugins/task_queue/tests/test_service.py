@@ -528,7 +528,7 @@ async def test_a_shutdown_gives_safe_tasks_back_and_parks_the_others(
             answer = await until(host, task_id, lambda s: s["state"] == "scheduled")
             assert answer["why"].startswith("waits: tool hold_safely is not offered")
             assert (answer["attempts"], kinds(answer)[2]) == (0, "interrupted")
-            assert answer["events"][2]["detail"].endswith("has cleaned up; it is safe to repeat")
+            assert answer["events"][2]["detail"].endswith("and cancelled it; it is safe to repeat")
         else:
             answer = await status(host, task_id)
             assert (answer["state"], answer["attempts"]) == ("uncertain", 1)
