@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -75,7 +76,9 @@ class Source:
 
 @pytest.fixture
 def source(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Source]:
-    package = "".join(c if c.isalnum() else "_" for c in request.node.name)
+    name = request.node.name
+    # Names of parametrised tests can be longer than those of files.
+    package = "".join(c if c.isalnum() else "_" for c in name[:60]) + f"_{crc32(name.encode())}"
     source = Source(tmp_path / "sample", package)
     source.write("pyproject.toml", PROJECT)
     source.write("src/PKG/__init__.py", "")

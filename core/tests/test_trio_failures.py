@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -133,6 +134,9 @@ class TestAToolThatLeavesItsMessToTrio(EveryRung):
             assert await runtime.run(tool) == 1
             for _ in range(3):
                 await runtime.run(trio.lowlevel.checkpoint)
+        if tool in (_leaves_a_nursery, _leaves_a_generator_with_a_nursery):
+            # Older ones do not notice.
+            logged = version("trio") >= "0.31"
         assert ("has left a task or a nursery behind" in caplog.text) == logged
         go.set()
         assert await within(10, lambda: in_flight) == "answered"
