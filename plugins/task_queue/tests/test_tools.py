@@ -405,6 +405,23 @@ async def test_statistics_tell_of_the_last_hour(start: Start) -> None:
         assert lately["average_run"] >= 0
 
 
+@pytest.mark.anyio
+async def test_statistics_say_what_the_engine_can_do(start: Start) -> None:
+    async with start(task_queue={"durability": "normal", "largest_arguments": 2_048}) as host:
+        assert (await ask(host, "get_queue_stats"))["engine"] == {
+            "engine": "sqlite",
+            "delivery": ["at_least_once", "at_most_once"],
+            "fsync": "interval",
+            "priority": True,
+            "delay": True,
+            "recurring": True,
+            "dedup_window": None,
+            "payload_limit": 2_048,
+            "result_limit": None,
+            "transactional_graph_advance": False,
+        }
+
+
 async def test_statistics_tell_nothing_of_the_tasks_of_others(start: Start) -> None:
     async with start() as host:
         await make_uncertain(host)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mcpd_core import Health, Progress
 
+from .capabilities import Capabilities
 from .models import (
     Counts,
+    Engine,
     ProgressReport,
     Stats,
     TaskResult,
@@ -162,6 +164,7 @@ def stats(
     health: Health,
     pauses: Sequence[Pause],
     activity: Activity,
+    capabilities: Capabilities,
 ) -> Stats:
     """Describe the queue."""
     return {
@@ -177,6 +180,23 @@ def stats(
             "average_wait": activity.wait,
             "average_run": activity.run,
         },
+        "engine": engine(capabilities),
+    }
+
+
+def engine(capabilities: Capabilities) -> Engine:
+    """Describe what the engine can do."""
+    return {
+        "engine": capabilities.engine,
+        "delivery": list(capabilities.delivery),
+        "fsync": capabilities.fsync,
+        "priority": capabilities.priority,
+        "delay": capabilities.delay,
+        "recurring": capabilities.recurring,
+        "dedup_window": capabilities.dedup_window,
+        "payload_limit": capabilities.payload_limit,
+        "result_limit": capabilities.result_limit,
+        "transactional_graph_advance": capabilities.transactional_graph_advance,
     }
 
 

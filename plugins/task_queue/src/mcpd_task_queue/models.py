@@ -169,6 +169,43 @@ class Lately(TypedDict):
     average_run: Annotated[float | None, Field(description="Seconds that the last attempt took.")]
 
 
+class Engine(TypedDict):
+    """What the engine that keeps the tasks can do."""
+
+    engine: str
+    delivery: list[Delivery]
+    fsync: Annotated[
+        Literal["commit", "interval", "never"],
+        Field(
+            description="What an acknowledged task survives. 'commit': a power cut. 'interval': "
+            "the death of the server; a power cut may take the last seconds. 'never': neither."
+        ),
+    ]
+    priority: bool
+    delay: bool
+    recurring: bool
+    dedup_window: Annotated[
+        float | None,
+        Field(
+            description="Seconds for which an idempotency key is known; null: for as long as its "
+            "task is kept."
+        ),
+    ]
+    payload_limit: Annotated[
+        int | None, Field(description="Bytes of JSON that a task's arguments may take.")
+    ]
+    result_limit: Annotated[
+        int | None, Field(description="Bytes of JSON that a task's result may take.")
+    ]
+    transactional_graph_advance: Annotated[
+        bool,
+        Field(
+            description="Whether completing a task and releasing those that depend on it is one "
+            "transaction."
+        ),
+    ]
+
+
 class Stats(TypedDict):
     """The state of the task queue, as far as it concerns the caller."""
 
@@ -180,6 +217,7 @@ class Stats(TypedDict):
     queues: Annotated[list[QueueCounts], Field(description="Your tasks, by queue.")]
     paused: Annotated[list[PausedQueue], Field(description="Your paused queues.")]
     last_hour: Annotated[Lately, Field(description="Your tasks that ended in the last hour.")]
+    engine: Engine
 
 
 class ItemOutcome(TypedDict):

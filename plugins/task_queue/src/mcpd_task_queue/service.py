@@ -14,6 +14,7 @@ import trio
 from mcpd_core import Health, Principal, Progress, ServiceHost
 
 from .bridge import Bridge
+from .capabilities import Capabilities
 from .dispatcher import Dispatcher
 from .errors import TaskRefused, UnknownTask, UnknownWorker
 from .records import (
@@ -149,6 +150,11 @@ class TaskQueue:
     def workers(self) -> int:
         """How many tasks can run at the same time."""
         return self._dispatcher.crew.capacity
+
+    @property
+    def engine(self) -> Capabilities:
+        """What the store can do."""
+        return self._store.capabilities
 
     def on_changes(self, changes: Sequence[Change]) -> None:
         """Take note of a commit; called on the trio thread."""

@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 
 from mcpd_core import CallResult, Principal
 
+from .capabilities import Capabilities
 from .records import (
     Activity,
     Cancelled,
@@ -62,6 +63,11 @@ class TaskStore(Protocol):
         """The identity of the store itself; it stays the same from one start to the next."""
         ...
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this engine can do. What it cannot, it refuses, at once and with `TaskRefused`."""
+        ...
+
     def listen(self, listener: Listener | None) -> None:
         """Have ``listener`` called after each commit; ``None`` ends it."""
         ...
@@ -70,8 +76,9 @@ class TaskStore(Protocol):
         """Store new tasks, all of them or none.
 
         :returns: one outcome per task, in order.
-        :raises TaskRefused: at once, when a task's arguments are too large or are not JSON, or when
-            its cron fields or its time zone are none.
+        :raises TaskRefused: at once, when a task's arguments are too large or are not JSON, when
+            its cron fields or its time zone are none, or when it asks for what `capabilities` says
+            that the engine cannot do.
         """
         ...
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mcpd_core import CallResult, Principal
 from mcpd_task_queue import cron
+from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.errors import StoreUnusable
 from mcpd_task_queue.records import (
     STATES,
@@ -76,6 +77,16 @@ class SQLiteTaskStore:
         self.path = path
         self._retention = retention
         self._largest = largest_arguments
+        self._capabilities = Capabilities(
+            engine="sqlite",
+            delivery=("at_least_once", "at_most_once"),
+            fsync="commit" if durability == "full" else "interval",
+            priority=True,
+            delay=True,
+            recurring=True,
+            dedup_window=None,
+            payload_limit=largest_arguments,
+        )
         self._clock = clock
         self._leases = Leases()
         self._listener: Listener | None = None
@@ -117,6 +128,11 @@ class SQLiteTaskStore:
     def instance(self) -> str:
         """The identity of the store itself."""
         return self._instance
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this engine can do."""
+        return self._capabilities
 
     def listen(self, listener: Listener | None) -> None:
         """Have ``listener`` called after each commit, on the writer's thread."""

@@ -7,9 +7,12 @@ An engine of your own is tested by a subclass that says how to open a store on t
         def open_store(self, tmp_path: Path, clock: Clock) -> Iterator[OpenStore]:
             opened = []
 
-            def open_(**options: Any) -> TaskStore:
+            def open_(name: str = "tasks", **options: Any) -> TaskStore:
                 store = MyTaskStore(
-                    tmp_path, clock=lambda: clock.wall, monotonic=lambda: clock.steady, **options
+                    tmp_path / name,
+                    clock=lambda: clock.wall,
+                    monotonic=lambda: clock.steady,
+                    **options,
                 )
                 opened.append(store)
                 return store
@@ -28,11 +31,21 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"mcpd_task_queue.testing.{suite}"
-        for suite in ("looking", "managing", "outcomes", "recurring", "submitting")
+        for suite in (
+            "capable",
+            "concurrent",
+            "looking",
+            "managing",
+            "outcomes",
+            "recurring",
+            "submitting",
+        )
     )
 )
 
-from .looking import Looking  # noqa: E402 - after the line that has its assertions explained
+from .capable import Capable  # noqa: E402 - after the line that has its assertions explained
+from .concurrent import Concurrent  # noqa: E402
+from .looking import Looking  # noqa: E402
 from .managing import Managing  # noqa: E402
 from .outcomes import Outcomes  # noqa: E402
 from .recurring import Recurring  # noqa: E402
@@ -42,5 +55,8 @@ from .suite import Clock, New, OpenStore  # noqa: E402
 __all__ = ["Clock", "New", "OpenStore", "TaskStoreConformance"]
 
 
-class TaskStoreConformance(Submitting, Outcomes, Looking, Managing, Recurring):
-    """What every engine promises; a subclass defines the fixture ``open_store``."""
+class TaskStoreConformance(Submitting, Outcomes, Looking, Managing, Recurring, Capable, Concurrent):
+    """What every engine promises; a subclass defines the fixture ``open_store``.
+
+    A test that needs what the engine's `Capabilities` say it cannot do is skipped, and says so.
+    """

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import pytest
 
 from mcpd_core import CallResult, Principal
+from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.records import NewTask, Snapshot, Task, Worker
 from mcpd_task_queue.store import TaskStore
 
-#: Opens the store of the test, anew after it was closed. Takes ``retention`` in seconds and
-#: ``largest_arguments`` in bytes.
+#: Opens the store of the test, anew after it was closed, or another one by its name. Takes
+#: ``retention`` in seconds and ``largest_arguments`` in bytes.
 OpenStore: TypeAlias = Callable[..., TaskStore]
 #: Makes a `NewTask` of which only what matters is said.
 New: TypeAlias = Callable[..., NewTask]
@@ -45,6 +46,9 @@ class Clock:
 class StoreSuite:
     """The fixtures of the suites; a subclass defines ``open_store``, of the type `OpenStore`."""
 
+    #: The record of each engine, by the class that tests it: asked for once.
+    _records: ClassVar[dict[type, Capabilities]] = {}
+
     @pytest.fixture
     def clock(self) -> Clock:
         return Clock()
@@ -54,15 +58,30 @@ class StoreSuite:
         return Principal("local", "1000", "ada")
 
     @pytest.fixture
-    def store(self, open_store: OpenStore) -> TaskStore:
+    def store(self, open_store: OpenStore, capabilities: Capabilities) -> TaskStore:
+        # After its record was looked up: a store can be open once.
         return open_store()
 
     @pytest.fixture
-    def new(self, me: Principal) -> New:
+    def capabilities(self, open_store: OpenStore) -> Capabilities:
+        """What the engine says of itself."""
+        if type(self) not in self._records:
+            store = open_store()
+            self._records[type(self)] = store.capabilities
+            store.close().result()
+        return self._records[type(self)]
+
+    @pytest.fixture
+    def new(self, me: Principal, capabilities: Capabilities) -> New:
+        """Make tasks; a test that needs one which the engine says it cannot keep is skipped."""
+
         def make(tool: str = "add", **options: Any) -> NewTask:
             options.setdefault("arguments", {"a": 1})
             options.setdefault("principal", me)
-            return NewTask(tool=tool, **options)
+            task = NewTask(tool=tool, **options)
+            if lacking := capabilities.lacking(task):
+                pytest.skip(f"the engine {capabilities.engine} says that it has no {lacking}")
+            return task
 
         return make
 

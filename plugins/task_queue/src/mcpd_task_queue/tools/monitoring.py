@@ -114,7 +114,9 @@ async def list_tasks(
     open_world=False,
 )
 async def get_queue_stats(ctx: Context) -> Stats:
-    """Tell how many of your tasks are in which state, per queue, and how busy the workers are."""
+    """Tell how many of your tasks are in which state, per queue, how busy the workers are, and what
+    the engine that keeps the tasks can do.
+    """
     queue = await service(ctx)
     queues = await queue.stats(ctx.principal)
     return answers.stats(
@@ -123,4 +125,5 @@ async def get_queue_stats(ctx: Context) -> Stats:
         queue.condition(answers.together(queues)),
         await queue.pauses(ctx.principal),
         await queue.activity(ctx.principal, LATELY),
+        queue.engine,
     )
