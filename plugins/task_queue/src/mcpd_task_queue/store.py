@@ -2,8 +2,8 @@
 
 Every operation returns a `concurrent.futures.Future` that is resolved once the change is durable,
 and not before: whoever sees the answer can rely on it. A future that fails says that nothing was
-changed. The protocol belongs to no event loop; futures are resolved, and listeners called, on a
-thread of the engine.
+changed; only after `StoreBroken` that is not known until the store is opened anew. The protocol
+belongs to no event loop; futures are resolved, and listeners called, on a thread of the engine.
 
 An engine keeps four promises, whatever dies and whenever:
 

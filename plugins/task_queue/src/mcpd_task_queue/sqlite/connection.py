@@ -101,13 +101,14 @@ def connect_writer(path: Path, durability: Durability) -> sqlite3.Connection:
 
 def connect_reader(path: Path) -> sqlite3.Connection:
     """Open a connection that only reads: it neither changes anything nor moves the log."""
-    return _connect(path, "query_only = ON", "wal_autocheckpoint = 0")
+    return _connect(path, "query_only = ON", "wal_autocheckpoint = 0", mode="ro")
 
 
-def _connect(path: Path, *pragmas: str) -> sqlite3.Connection:
+def _connect(path: Path, *pragmas: str, mode: Literal["ro", "rw"] = "rw") -> sqlite3.Connection:
     # Opened on one thread and used on another, never on two at once.
     connection = sqlite3.connect(
-        path,
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
         timeout=10.0,
         isolation_level=None,
         check_same_thread=False,

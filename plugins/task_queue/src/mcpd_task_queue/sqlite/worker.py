@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -19,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from mcpd_task_queue.errors import StoreBroken, StoreClosed, StoreError
 from mcpd_task_queue.records import Change, Offered, TaskState
 
-from .connection import in_words
+from .connection import connect_reader, in_words
 
 log = logging.getLogger(__name__)
 
@@ -243,9 +244,19 @@ class Writer(_Worker[Transaction]):
             future.set_exception(failure)
 
     def _leave(self) -> None:
+        if isinstance(self.trouble, StoreBroken):
+            self._leave_alone()
+            return
         try:
             # Moves the log into the database and empties it, so that a copy of the one file is a
             # copy of everything.
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
+            self._connection.close()
+
+    def _leave_alone(self) -> None:
+        """Close without writing or syncing anything more; see `_work` for why."""
+        # The last connection that closes moves the log, unless it cannot write.
+        with closing(self._connection), closing(connect_reader(self._path)) as last:
+            last.execute("SELECT 1 FROM sqlite_schema").fetchall()
             self._connection.close()
