@@ -14,7 +14,7 @@ from typing import Any, Literal
 from .content.catalog import ContentCatalog
 from .content.contract import offered_by_both
 from .faults import DistributionFault
-from .spec import PromptSpec, ResourceSpec, ToolSpec
+from .spec import CommandSpec, PromptSpec, ResourceSpec, ToolSpec
 
 State = Literal["enabled", "disabled", "broken", "conflict", "missing-runtime"]
 
@@ -29,6 +29,7 @@ class PluginRow:
     :ivar tools: the contracts of its tools as far as they are known without importing it.
     :ivar resources: likewise.
     :ivar prompts: likewise.
+    :ivar commands: what it adds to the command line.
     :ivar entry: ``module`` or ``module:attribute`` of its hooks.
     :ivar hooks: the hooks that its manifest names.
     :ivar metadata_provider: the module that listing asks for its tools, if it has one.
@@ -53,6 +54,7 @@ class PluginRow:
     metadata_paths: tuple[str, ...] = field(default=(), repr=False)
     resources: tuple[ResourceSpec, ...] = ()
     prompts: tuple[PromptSpec, ...] = ()
+    commands: tuple[CommandSpec, ...] = ()
 
     @property
     def label(self) -> str:

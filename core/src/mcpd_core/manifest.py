@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import json_schema
+from .commands import read_commands, render_command
 from .content.contract import read_prompts, read_resources, render_prompt, render_resource
 from .contract import (
     ANNOTATIONS,
     Problem,
-    as_array,
     as_line,
     as_lines,
     as_object,
@@ -33,7 +33,7 @@ from .contract import (
 )
 from .errors import ManifestError, PluginLoadError
 from .json_schema import brief
-from .spec import Annotations, PromptSpec, ResourceSpec, RuntimeName, ToolSpec
+from .spec import Annotations, CommandSpec, PromptSpec, ResourceSpec, RuntimeName, ToolSpec
 from .text import clean, one_line
 
 FILENAME = "mcpd_plugin.json"
@@ -60,7 +60,7 @@ class PluginManifest:
     bundles: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     metadata_provider: str | None = None
-    commands: tuple[Mapping[str, Any], ...] = ()
+    commands: tuple[CommandSpec, ...] = ()
     resources: tuple[ResourceSpec, ...] = ()
     prompts: tuple[PromptSpec, ...] = ()
 
@@ -161,7 +161,6 @@ def _plugin(item: Mapping[str, Any], name: str, runtime: RuntimeName) -> PluginM
     provider = item.get("metadata_provider")
     if provider is not None:
         provider = as_line(provider, f"{path}.metadata_provider")
-    commands = as_array(item.get("commands", []), f"{path}.commands")
     return PluginManifest(
         name=name,
         runtime=runtime,
@@ -169,9 +168,7 @@ def _plugin(item: Mapping[str, Any], name: str, runtime: RuntimeName) -> PluginM
         bundles=as_lines(item.get("bundles", []), f"{path}.bundles"),
         hooks=as_lines(item.get("hooks", []), f"{path}.hooks"),
         metadata_provider=provider,
-        commands=tuple(
-            as_object(command, f"{path}.commands[{i}]") for i, command in enumerate(commands)
-        ),
+        commands=read_commands(item.get("commands", []), f"{path}.commands", name),
         resources=read_resources(item.get("resources", []), f"{path}.resources", name, runtime),
         prompts=read_prompts(item.get("prompts", []), f"{path}.prompts", name, runtime),
     )
@@ -203,7 +200,9 @@ def _render_plugin(manifest: PluginManifest) -> dict[str, Any]:
         "bundles": sorted(manifest.bundles),
         "hooks": sorted(manifest.hooks),
         "metadata_provider": manifest.metadata_provider,
-        "commands": list(manifest.commands),
+        "commands": [
+            render_command(spec) for spec in sorted(manifest.commands, key=lambda spec: spec.name)
+        ],
         "tools": [
             _carried(render_tool(spec, runtime=manifest.runtime), manifest.name)
             for spec in sorted(manifest.tools, key=lambda spec: spec.name)

@@ -1,9 +1,9 @@
 """Making a plugin's manifest from its code, for ``mcpd plugins manifest DIR``.
 
 The plugin's module is imported, its ``mcpd_register_tools`` hook says which functions are tools,
-and their annotations say the rest. What is not code, the bundles and the metadata provider, is read
-from the ``[tool.mcpd]`` table of the plugin's ``pyproject.toml``. The same sources give the same
-bytes on every supported Python, so a check for drift compares bytes.
+and their annotations say the rest. What is not known from them, the bundles, the commands and the
+metadata provider, is read from the ``[tool.mcpd]`` table of the plugin's ``pyproject.toml``. The
+same sources give the same bytes on every supported Python, so a check for drift compares bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
+from .commands import read_commands
 from .content.contract import offered_by_both
+from .contract import Problem, as_object
 from .discovery import GROUP
 from .errors import ManifestError, PluginLoadError
 from .hooks import Hooks
@@ -27,7 +29,7 @@ from .importer import Importer
 from .manifest import FILENAME, PluginManifest, render
 from .packages import PackageNotImportable, package_directories
 from .registrar import ToolRegistrar
-from .spec import RUNTIMES, RuntimeName
+from .spec import RUNTIMES, CommandSpec, RuntimeName
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,7 +39,7 @@ else:  # pragma: no cover - the same module under its older name
 #: Seconds that importing one plugin may take.
 IMPORT_TIMEOUT = 60.0
 
-_KEYS = ("bundles", "metadata-provider", "plugins")
+_KEYS = ("bundles", "commands", "metadata-provider", "plugins")
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,23 @@ def _options(project: Mapping[str, Any], plugin: str, directory: Path) -> Mappin
     return options
 
 
+def _commands(options: Mapping[str, Any], plugin: str) -> tuple[CommandSpec, ...]:
+    """Return the commands that ``[tool.mcpd.commands]`` declares."""
+    table = options.get("commands", {})
+    try:
+        items = [
+            {**as_object(facts, f"[tool.mcpd.commands.{name}]"), "name": name}
+            for name, facts in as_object(table, "[tool.mcpd] commands").items()
+        ]
+        for item in items:
+            if unknown := sorted(item.keys() - {"name", "entry", "help"}):
+                where = f"[tool.mcpd.commands.{item['name']}]"
+                raise Problem(where, f"has the unknown key {unknown[0]!r}; known are entry, help")
+        return read_commands(items, "[tool.mcpd.commands]", plugin)
+    except Problem as problem:
+        raise ManifestError(plugin, f"pyproject.toml: {problem}.") from None
+
+
 # --- code ---------------------------------------------------------------------------------------
 
 
@@ -235,6 +254,7 @@ def _describe(
 ) -> PluginManifest:
     module = entry.partition(":")[0].strip()
     provider = options.get("metadata-provider")
+    commands = _commands(options, name)
 
     def collect(plugin: object) -> PluginManifest:
         loaded = Path(getattr(sys.modules[module], "__file__", None) or "").resolve()
@@ -248,7 +268,7 @@ def _describe(
         implemented = hooks.register(plugin, name)
         registrar = ToolRegistrar(name, runtime)
         hooks.register_tools(registrar)
-        if not implemented and provider is None:
+        if not implemented and provider is None and not commands:
             raise PluginLoadError(
                 name,
                 f"{entry} of plugin {name!r} implements no hook.",
@@ -264,6 +284,7 @@ def _describe(
             metadata_provider=provider,
             resources=registrar.resources,
             prompts=registrar.prompts,
+            commands=commands,
         )
 
     loading = Importer(IMPORT_TIMEOUT).load(entry.replace(" ", ""), plugin=name, then=collect)

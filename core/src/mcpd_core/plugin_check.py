@@ -23,7 +23,7 @@ from .inventory import PluginRow
 from .manifest import render_tool
 from .registrar import ToolRegistrar
 from .selection import select
-from .spec import RUNTIMES, PromptSpec, ResourceSpec, RuntimeName, ToolSpec
+from .spec import RUNTIMES, CommandSpec, PromptSpec, ResourceSpec, RuntimeName, ToolSpec
 
 #: Prints the modules that importing a metadata provider takes, other than the interpreter's own.
 _PROVIDER_PROBE = """
@@ -100,6 +100,8 @@ def _check_row(row: PluginRow, importer: Importer, timeout: float) -> Iterator[F
         yield from _check_code(row, spec, importer)
     for content in _content(row):
         yield from _check_content(row, content, importer)
+    for command in row.commands:
+        yield from _check_command(row, command, importer)
     if row.metadata_provider is not None:
         yield from _check_provider(row, row.metadata_provider, timeout)
 
@@ -214,6 +216,24 @@ def _check_content(
     differing = sorted(key for key in said.keys() | meant.keys() if said.get(key) != meant.get(key))
     if differing:
         yield _stale(row, f"{spec.label} differs in {', '.join(differing)}")
+
+
+def _check_command(row: PluginRow, spec: CommandSpec, importer: Importer) -> Iterator[Finding]:
+    import click
+
+    try:
+        command = importer.load(spec.entry, plugin=row.name).result()
+    except McpdError as exc:
+        what = f"The command {spec.name!r} of the plugin {row.name!r} cannot be imported"
+        yield Finding(row.name, "error", f"{what}: {exc.message}", exc.hint)
+        return
+    if not isinstance(command, click.Command):
+        yield Finding(
+            row.name,
+            "error",
+            f"The command {spec.name!r} is no click command: {spec.entry} is a "
+            f"{type(command).__name__}.",
+        )
 
 
 def _rendered(spec: ResourceSpec | PromptSpec, runtime: RuntimeName) -> dict[str, Any]:

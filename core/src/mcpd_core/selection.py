@@ -15,6 +15,7 @@ from typing import cast
 
 from . import families
 from .choices import chosen, disabled_reason
+from .commands import report
 from .discovery import Candidate, Scan, same_name
 from .errors import SelectionError
 from .installed import normalise
@@ -93,7 +94,7 @@ def select(
     _mark_missing_runtimes(drafts, available_runtimes() if runtimes is None else runtimes)
     rows = mark_conflicts([_row(draft) for draft in drafts])
     _demand(drafts, rows)
-    return Inventory(rows, scan.faults, tuple(notes))
+    return Inventory(report(rows), scan.faults, tuple(notes))
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -323,6 +324,7 @@ def _row(draft: _Draft) -> PluginRow:
         metadata_paths=candidate.metadata_paths,
         resources=described.resources if described else (),
         prompts=described.prompts if described else (),
+        commands=described.commands if described else (),
     )
     if row.state != "enabled":
         return row

@@ -129,6 +129,21 @@ class ToolSpec:
 
 
 @dataclass(frozen=True)
+class CommandSpec:
+    """The contract of one command that a plugin adds to the command line.
+
+    :ivar entry: ``module:attribute`` of a click command, imported when it is run.
+    :ivar help: one line, for ``mcpd --help``.
+    :ivar plugin: the name of the plugin that offers it.
+    """
+
+    name: str
+    entry: str
+    help: str = ""
+    plugin: str = ""
+
+
+@dataclass(frozen=True)
 class ResourceSpec:
     """The contract of a resource, or of all those that match a URI template.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
 import socket
 import sys
 import time
@@ -183,6 +184,28 @@ class DaemonClient:
         # No limit of our own: every call has a deadline that the daemon enforces.
         return self.request("tools/call", params, notified=notified, limited=False)
 
+    def notification(self, timeout: float | None) -> tuple[str, Mapping[str, Any]] | None:
+        """Wait for the daemon to say something of its own accord.
+
+        :param timeout: seconds; ``None`` waits for as long as the connection stands.
+        :returns: method and parameters; ``None`` when nothing came in time.
+        :raises ConnectionLost: when the daemon has closed the connection.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            while b"\n" not in self._buffer:
+                left = None if end is None else max(0.0, end - time.monotonic())
+                if not select.select([self._socket], [], [], left)[0]:
+                    return None
+                self._until = None
+                self._fill()
+            message = self._receive()
+            if "method" in message and "id" not in message:
+                return message["method"], message.get("params") or {}
+            if "method" in message:
+                self._until = time.monotonic() + self._patience
+                self._reply(message)
+
     def _cancel(self, identifier: int) -> None:
         self._until = time.monotonic() + self._patience
         params = {"requestId": identifier, "reason": "interrupted"}
@@ -233,16 +256,9 @@ class DaemonClient:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            try:
-                self._limit()
-                received = self._socket.recv(1 << 16)
-            except OSError as error:  # a timeout among them
-                raise self._lost() from error
-            if not received:
-                raise self._lost()
+            self._fill()
             if searched > LONGEST_MESSAGE:
                 raise self._stranger()
-            self._buffer += received
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
@@ -252,6 +268,17 @@ class DaemonClient:
         if not isinstance(message, dict):
             raise self._stranger()
         return message
+
+    def _fill(self) -> None:
+        """Take some of what has arrived, or wait for it."""
+        try:
+            self._limit()
+            received = self._socket.recv(1 << 16)
+        except OSError as error:  # a timeout among them
+            raise self._lost() from error
+        if not received:
+            raise self._lost()
+        self._buffer += received
 
     def _stranger(self) -> ConnectionLost:
         return ConnectionLost(

@@ -62,6 +62,7 @@ def summary(task: Task) -> TaskSummary:
         "cron": task.cron,
         "timezone": task.timezone,
         "schedule_id": task.schedule_id,
+        "reason": task.reason,
     }
 
 

@@ -67,6 +67,9 @@ class TaskSummary(TypedDict):
     schedule_id: Annotated[
         str | None, Field(description="The recurring task by which this one was made.")
     ]
+    reason: Annotated[
+        str, Field(description="Why it is in its state, or how it failed last; often empty.")
+    ]
 
 
 class TaskStatus(TaskSummary):

@@ -181,6 +181,7 @@ class Filter:
 
     :ivar states: those in any of these; empty means any.
     :ivar tags: those with all of these.
+    :ivar id_prefix: those whose id begins so.
     :ivar recurring: only those that are, or are not, made into tasks again and again.
     """
 
@@ -194,6 +195,7 @@ class Filter:
     least_priority: int | None = None
     recurring: bool | None = None
     schedule_id: str | None = None
+    id_prefix: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ...choices import read_choices
+from ...commands import assign
 from ...discovery import GROUP, Scan
 from ...errors import SelectionError, SettingsError
 from ...faults import DistributionFault
@@ -57,6 +58,9 @@ def examine(inventory: Inventory) -> Iterator[Finding]:
         yield check_plugin(row)
         if row.state == "enabled":
             yield check_manifest(row)
+    for label, problems in sorted(assign(inventory.rows).refused.items()):
+        for problem in problems:
+            yield Finding("plugin", "warning", f"{label}: {problem}")
     for text in inventory.notes:
         yield Finding("plugin", "note", text)
 

@@ -94,13 +94,25 @@ async def list_tasks(
     schedule_id: Annotated[
         str | None, Field(max_length=64, description="Only tasks made by this recurring one.")
     ] = None,
+    id_prefix: Annotated[
+        str | None,
+        Field(pattern=r"^[0-9a-f]{1,64}$", description="Only tasks whose id begins so."),
+    ] = None,
     cursor: Annotated[
         str | None, Field(description="`next_cursor` of the previous answer, to go on from there.")
     ] = None,
     limit: Annotated[int, Field(ge=1, le=200, description="How many at most.")] = 50,
 ) -> TaskPage:
     """List your tasks and schedules, newest first. All filters given must fit."""
-    wanted = Filter(state, queue, tool, tag, recurring=recurring, schedule_id=schedule_id)
+    wanted = Filter(
+        state,
+        queue,
+        tool,
+        tag,
+        recurring=recurring,
+        schedule_id=schedule_id,
+        id_prefix=id_prefix,
+    )
     page = await (await service(ctx)).find(ctx.principal, wanted, cursor=cursor, limit=limit)
     return {"tasks": [answers.summary(task) for task in page.tasks], "next_cursor": page.cursor}
 

@@ -1,0 +1,27 @@
+"""``mcpd tasks``: looking at the tasks of the running daemon, and changing them, from a terminal.
+
+Everything goes through the daemon: this is a client like any other, and imports no store.
+
+* `listing`, `showing`: what there is, and everything about one task;
+* `asking`, `words`: finding a task by the beginning of its id; times and sizes as people say them.
+"""
+
+from __future__ import annotations
+
+import click
+
+from .listing import list_
+from .showing import show
+
+
+@click.group()
+def tasks() -> None:
+    """Watch and manage the tasks of the running daemon.
+
+    A task is named by its id, or by as much of its beginning as no other task has. You see your own
+    tasks: those that were submitted through the daemon's socket.
+    """
+
+
+for command in (list_, show):
+    tasks.add_command(command)
