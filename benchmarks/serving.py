@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 from harness.client import Client, Era
 from harness.contestants import (
@@ -31,6 +31,7 @@ from harness.contestants import (
 )
 from harness.figures import Aim, Figure, aims_table, table
 from harness.machine import described, machine, versions
+from harness.options import eras, keys_of, numbers, progress
 from harness.processes import memory, processor_time
 from harness.toolset import ARGUMENTS, name
 
@@ -88,14 +89,14 @@ def _rounds(
     samples: dict[str, dict[str, list[float]]] = {one.key: {} for one in field}
     # The first round only fills caches: compiled bytecode, the kernel's pages.
     for number in range(options.rounds + 1):
-        _progress(f"{era}, {tools} tools: round {number} of {options.rounds}")
+        progress(f"{era}, {tools} tools: round {number} of {options.rounds}")
         for one in field:
             calls, total = (options.calls, options.total) if number else (1, 1)
             measured = _measure(one, era, tools, calls, total, options.concurrency)
             if number:
                 for quantity, value in measured.items():
                     samples[one.key].setdefault(quantity, []).append(value)
-    _progress("")
+    progress("")
     return {
         key: {quantity: Figure(tuple(values)) for quantity, values in found.items()}
         for key, found in samples.items()
@@ -142,9 +143,9 @@ def _crowds(
     found = {}
     for one in field:
         if options.crowd and one.key in options.crowd_of:
-            _progress(f"{options.crowd} clients of {one.key}")
+            progress(f"{options.crowd} clients of {one.key}")
             found[one.key] = _crowd(one, era, options.crowd)
-    _progress("")
+    progress("")
     return found
 
 
@@ -286,30 +287,7 @@ def _as_json(
     return {"era": era, "tools": tools, "contestants": plain(results), "crowd": plain(crowds)}
 
 
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
 # --- the command line -----------------------------------------------------------------------------
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-def _keys(text: str) -> list[str]:
-    keys = text.split(",")
-    if unknown := sorted(set(keys) - LABELS.keys()):
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(LABELS)}")
-    return keys
-
-
-def _eras(text: str) -> list[Era]:
-    eras = text.split(",")
-    if not set(eras) <= {"handshake", "modern"}:
-        raise argparse.ArgumentTypeError("the eras are handshake and modern")
-    return cast("list[Era]", eras)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -318,15 +296,17 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--rounds", type=int, help="rounds that count; one more comes first (default: 7)")
-    add("--tools", type=_numbers, help="how many tools to offer (default: 1,370,5000)")
-    add("--era", type=_eras, default=["handshake"], help="handshake, modern, or both")
+    add("--tools", type=numbers, help="how many tools to offer (default: 1,370,5000)")
+    add("--era", type=eras, default=["handshake"], help="handshake, modern, or both")
     add("--calls", type=int, help="calls in a row per round, for p50 and p99 (default: 500)")
     add("--total", type=int, help="calls per round and level of concurrency (default: 2000)")
-    add("--concurrency", type=_numbers, default=[1, 16, 100], help="(default: 1,16,100)")
+    add("--concurrency", type=numbers, default=[1, 16, 100], help="(default: 1,16,100)")
     add("--crowd", type=int, help="clients whose memory is added up (default: 50; 0 for none)")
     add("--crowd-tools", type=int, help="tools that these are offered (default: 370)")
-    add("--crowd-of", type=_keys, default=["sdk", "attach", "attach-lean"], metavar="KEYS")
-    add("--only", type=_keys, metavar="KEYS", help=f"contestants, of {', '.join(LABELS)}")
+    add(
+        "--crowd-of", type=keys_of(LABELS), default=["sdk", "attach", "attach-lean"], metavar="KEYS"
+    )
+    add("--only", type=keys_of(LABELS), metavar="KEYS", help=f"contestants, of {', '.join(LABELS)}")
     add("--python", default=sys.executable, help="the interpreter that has mcpd and the SDK")
     add("--json", type=Path, metavar="FILE", help="write every sample there")
     add("--quick", action="store_true", help="few rounds of few calls, to see that it works")

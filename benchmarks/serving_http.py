@@ -24,13 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import Any, cast
+from typing import Any
 
 from harness.client import Era
 from harness.contestants import BENCHMARKS, console_script, environment, fastmcp_python
 from harness.figures import Aim, Figure, aims_table, table
 from harness.http_client import HttpClient
 from harness.machine import described, machine, versions
+from harness.options import eras, keys_of, numbers, progress
 from harness.toolset import ARGUMENTS, PLUGIN, install_plugin, name
 
 Results = dict[str, Figure]
@@ -120,7 +121,7 @@ def servers(
         found = []
         for key in LABELS:
             if key in keys and key in commands:
-                _progress(f"starting {key} with {tools} tools")
+                progress(f"starting {key} with {tools} tools")
                 port = _free_port()
                 command = (*commands[key], "--port", str(port))
                 stack.enter_context(_running(command, port, ours, folder))
@@ -175,12 +176,12 @@ def _rounds(
     samples: dict[str, dict[str, list[float]]] = {one.key: {} for one in field}
     # The first round only warms up.
     for number in range(options.rounds + 1):
-        _progress(f"{era}, {tools} tools: round {number} of {options.rounds}")
+        progress(f"{era}, {tools} tools: round {number} of {options.rounds}")
         for one in field:
             for quantity, value in _measure(one, era, tools, options, warm=bool(number)).items():
                 if number:
                     samples[one.key].setdefault(quantity, []).append(value)
-    _progress("")
+    progress("")
     return {
         key: {quantity: Figure(tuple(values)) for quantity, values in found.items()}
         for key, found in samples.items()
@@ -260,30 +261,7 @@ def _aims(results: Mapping[str, Results]) -> list[Aim]:
     return [aim for aim in aims if aim.figure is not None]
 
 
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
 # --- the command line -----------------------------------------------------------------------------
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-def _keys(text: str) -> list[str]:
-    keys = text.split(",")
-    if unknown := sorted(set(keys) - LABELS.keys()):
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(LABELS)}")
-    return keys
-
-
-def _eras(text: str) -> list[Era]:
-    eras = text.split(",")
-    if not set(eras) <= {"handshake", "modern"}:
-        raise argparse.ArgumentTypeError("the eras are handshake and modern")
-    return cast("list[Era]", eras)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -292,13 +270,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--rounds", type=int, help="rounds that count; one more comes first (default: 7)")
-    add("--tools", type=_numbers, help="how many tools to offer (default: 370,5000)")
-    add("--era", type=_eras, default=["handshake", "modern"], help="handshake, modern, or both")
+    add("--tools", type=numbers, help="how many tools to offer (default: 370,5000)")
+    add("--era", type=eras, default=["handshake", "modern"], help="handshake, modern, or both")
     add("--calls", type=int, help="calls in a row per round, for p50 and p99 (default: 300)")
     add("--total", type=int, help="calls per round and number of connections (default: 2000)")
-    add("--concurrency", type=_numbers, default=[1, 16, 100], help="(default: 1,16,100)")
+    add("--concurrency", type=numbers, default=[1, 16, 100], help="(default: 1,16,100)")
     add("--limit", type=float, default=3.0, help="seconds for each measurement (default: 3)")
-    add("--only", type=_keys, metavar="KEYS", help=f"contestants, of {', '.join(LABELS)}")
+    add("--only", type=keys_of(LABELS), metavar="KEYS", help=f"contestants, of {', '.join(LABELS)}")
     add("--python", default=sys.executable, help="the interpreter that has mcpd and the SDK")
     add("--json", type=Path, metavar="FILE", help="write every sample there")
     add("--quick", action="store_true", help="few rounds of few calls, to see that it works")
