@@ -139,3 +139,16 @@ def test_runtimes_measures_every_means_on_each_loop(tmp_path: Path) -> None:
         )
         assert quantities["idle"]["threads, with trio"] == [1]
     assert "| to trio, over a round trip of two threads" in printed
+
+
+@pytest.mark.slow
+def test_queues_measures_each_in_turn_and_compares_them(tmp_path: Path) -> None:
+    options = ["--quick", "--only", "mcpd,raw", "--measure", "submit_1,drain_4"]
+    printed, written = run("queues.py", *options, json_to=tmp_path / "queues.json")
+
+    assert set(written["queues"]) == {"mcpd", "raw"}
+    assert set(written["queues"]["mcpd"]) == {"submit_1", "drain_4"}
+    assert set(written["queues"]["raw"]) == {"submit_1"}
+    for found in written["queues"].values():
+        assert all(len(values) == 1 and values[0] > 0 for values in found.values())
+    assert "| one durable submit at a time, over raw SQLite" in printed
