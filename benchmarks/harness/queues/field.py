@@ -51,8 +51,34 @@ KINDS: Mapping[str, Kind] = {
     "raw-bare": Kind("raw SQLite, a bare table", "raw_sqlite", "bare", measures=SUBMITS[:1]),
     "mcpd": Kind("mcpd, full", "mcpd_store"),
     "mcpd-normal": Kind("mcpd, normal", "mcpd_store", "normal"),
-    "huey": Kind("Huey, SQLite, fsync", "huey_sqlite", requirements=("huey",), share=0.5),
-    "huey-normal": Kind("Huey, SQLite", "huey_sqlite", "normal", requirements=("huey",), share=0.5),
+    "huey": Kind("Huey, SQLite, fsync", "huey_sqlite", "full", ("huey",), share=0.5),
+    "huey-normal": Kind("Huey, SQLite", "huey_sqlite", "normal", ("huey",), share=0.5),
+    "redis": Kind(
+        "Redis Streams, AOF everysec", "redis_streams", "", ("redis[hiredis]",), "redis, everysec"
+    ),
+    "redis-always": Kind(
+        "Redis Streams, AOF always", "redis_streams", "", ("redis[hiredis]",), "redis, always"
+    ),
+    "taskiq": Kind(
+        "Taskiq, Redis Streams, everysec",
+        "taskiq_redis",
+        "",
+        ("taskiq", "taskiq-redis"),
+        "redis, everysec",
+        share=0.5,
+    ),
+    "procrastinate": Kind(
+        "Procrastinate, PostgreSQL",
+        "procrastinate_postgresql",
+        "",
+        ("procrastinate", "psycopg[binary]"),
+        "postgresql",
+        share=0.2,
+    ),
+    "dbos": Kind(
+        "DBOS, PostgreSQL", "dbos_workflows", "postgresql", ("dbos",), "postgresql", share=0.2
+    ),
+    "dbos-sqlite": Kind("DBOS, SQLite", "dbos_workflows", "sqlite", ("dbos",), share=0.05),
 }
 
 
