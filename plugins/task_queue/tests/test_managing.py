@@ -9,6 +9,7 @@ import pytest
 from mcpd_core import Principal
 from mcpd_task_queue.records import Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore, workers
+from mcpd_task_queue.sqlite.order import best
 from mcpd_task_queue.sqlite.worker import Transaction
 from mcpd_task_queue.testing import New
 from mcpd_task_queue.testing.suite import claim, look, submit
@@ -49,7 +50,7 @@ def test_what_a_worker_looks_at_does_not_grow_with_what_it_does_not_take(
 
             store._writer._connection.set_progress_handler(count, 1)
             try:
-                assert len(workers.suitable(tx, worker, 2)) == 1
+                assert len(best(tx, workers.ranges(tx, worker), 2)) == 1
             finally:
                 store._writer._connection.set_progress_handler(None, 0)
             return counted

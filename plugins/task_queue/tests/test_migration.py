@@ -157,7 +157,7 @@ def test_what_the_first_version_kept_is_there_and_goes_on(old: Path, open_store:
     assert done is not None
     assert done.task.result == CallResult("3")
     claimed = store.claim("new:1", 5, 30).result()
-    assert [task.id[0] for task in claimed] == ["c", "a"]
+    assert [task.id[0] for task in claimed] == ["a", "c"]
     assert claimed[0].arguments == {"a": 1}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from mcpd_core import CallResult, Principal
 from mcpd_task_queue.records import (
@@ -42,6 +42,59 @@ def _places(connection: sqlite3.Connection) -> list[tuple[str, int]]:
     return connection.execute("SELECT id, seq FROM task").fetchall()
 
 
+class Order:
+    """In which order the store should start tasks: the rules once more, without any index."""
+
+    def __init__(self, ageing: float) -> None:
+        self.ageing = ageing
+        self.now = 0.0
+        #: By priority, the turn served last; by flow, how many wait and the last turn given.
+        self.served: dict[int, int] = {}
+        self.flows: dict[tuple[int, Principal, str], tuple[int, int]] = {}
+
+    def load(self, ready: Sequence[Model]) -> None:
+        self.served.clear()
+        self.flows.clear()
+        for model in ready:
+            count, last = self.flows.get(model.flow, (0, model.turn))
+            self.flows[model.flow] = (count + 1, max(last, model.turn))
+            served = self.served.get(model.priority, model.turn - 1)
+            self.served[model.priority] = min(served, model.turn - 1)
+
+    def join(self, model: Model, *, goes_first: bool) -> None:
+        served = self.served.get(model.priority, 0)
+        count, last = self.flows.get(model.flow, (0, served))
+        model.turn = min(model.turn, served) if goes_first else max(served, last) + 1
+        self.flows[model.flow] = (count + 1, max(last, model.turn))
+
+    def leave(self, model: Model) -> None:
+        count, last = self.flows.pop(model.flow)
+        if count > 1:
+            self.flows[model.flow] = (count - 1, last)
+
+    def best(self, ready: Sequence[Model], limit: int) -> list[Model]:
+        """Of the first task of each priority, take the one that is best, again and again."""
+        waiting, chosen = list(ready), list[Model]()
+        while waiting and len(chosen) < limit:
+            heads: dict[int, Model] = {}
+            for model in sorted(waiting, key=lambda m: (m.turn, m.ready_at, m.seq)):
+                heads.setdefault(model.priority, model)
+            first = min(heads.values(), key=self.rank)
+            waiting.remove(first)
+            chosen.append(first)
+        return chosen
+
+    def rank(self, model: Model) -> tuple[float, int]:
+        if not self.ageing:
+            return 0.0, -model.priority
+        return model.ready_at - model.priority * self.ageing, -model.priority
+
+    def started(self, model: Model, lowest: int | None) -> None:
+        """Take note of a start; ``lowest`` is the earliest turn that was passed over, if any."""
+        turn = model.turn if lowest is None or lowest >= model.turn else lowest - 1
+        self.served[model.priority] = max(self.served.get(model.priority, 0), turn)
+
+
 @dataclass
 class Model:
     """What the store should know about one task."""
@@ -52,7 +105,8 @@ class Model:
     repeatable: bool
     at_most_once: bool
     max_attempts: int
-    state: str
+    order: Order
+    state: str = "scheduled"
     run_at: float = 0.0
     queue: str = "default"
     cron: bool = False
@@ -67,15 +121,39 @@ class Model:
     outcomes: int = 0
     starts: int = 0
     paused: set[tuple[Principal, str]] = field(default_factory=set)
+    key: str = ""
+    turn: int = 0
+    ready_at: float = 0.0
 
-    def wake(self) -> None:
-        self.state = "paused" if (self.principal, self.queue) in self.paused else "ready"
+    @property
+    def flow(self) -> tuple[int, Principal, str]:
+        return self.priority, self.principal, self.key
+
+    def to(self, state: str) -> None:
+        if self.state == "ready":
+            self.order.leave(self)
+        self.state = state
+
+    def wake(self, *, goes_first: bool = False) -> None:
+        if (self.principal, self.queue) in self.paused:
+            self.to("paused")
+            return
+        self.to("ready")
+        self.order.join(self, goes_first=goes_first)
+        self.ready_at = self.order.now
+
+    def prioritise(self, priority: int) -> None:
+        if self.state == "ready" and priority != self.priority:
+            self.order.leave(self)
+            self.priority = priority
+            self.order.join(self, goes_first=False)
+        self.priority = priority
 
     def cut_off(self, attempts: int) -> None:
         if self.cancelling:
             self.settle("cancelled")
         elif self.at_most_once or not self.repeatable:
-            self.state = "uncertain"
+            self.to("uncertain")
         elif attempts >= self.max_attempts:
             self.settle("dead")
         else:
@@ -85,7 +163,7 @@ class Model:
 
     def settle(self, state: str) -> None:
         assert self.state not in FINAL, "a second final state"
-        self.state = state
+        self.to(state)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -103,13 +181,23 @@ class StoreMachine(RuleBasedStateMachine):
         self.tasks: dict[str, Model] = {}
         self.paused: set[tuple[Principal, str]] = set()
         self.keys: dict[tuple[Principal, str], tuple[str, int]] = {}
+
+    @initialize(ageing=st.sampled_from([0.0, 10.0, 300.0]))
+    def begin(self, ageing: float) -> None:
+        self.order = Order(ageing)
         self.open()
 
     def open(self) -> None:
         self.epoch += 1
+        ready = self.ready()
+        self.order.load(ready)
+        # The store's own clock: the machine's as of the start, and never back.
+        self.offset = max([self.wall, *(model.ready_at for model in ready)]) - self.steady
+        self.tick(0)
         self.store = SQLiteTaskStore(
             self.folder / "tasks.db",
             durability="normal",
+            ageing=self.order.ageing,
             clock=lambda: self.wall,
             monotonic=lambda: self.steady,
         )
@@ -117,6 +205,13 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.store.close().result()
         shutil.rmtree(self.folder)
+
+    def tick(self, seconds: float) -> None:
+        self.steady += seconds
+        self.order.now = self.steady + self.offset
+
+    def ready(self) -> list[Model]:
+        return [model for model in self.tasks.values() if model.state == "ready"]
 
     @property
     def owner(self) -> str:
@@ -135,13 +230,29 @@ class StoreMachine(RuleBasedStateMachine):
         principal=st.sampled_from([ME, ME, OTHER]),
         queue=st.sampled_from(QUEUES),
         cron=st.sampled_from([None, None, None, "* * * * *"]),
+        key=st.sampled_from(["", "", "k"]),
     )
     def submit(
-        self, count: int, principal: Principal, delay: float, cron: str | None, **options: Any
+        self,
+        count: int,
+        principal: Principal,
+        delay: float,
+        cron: str | None,
+        key: str,
+        **options: Any,
     ) -> Any:
         at_most_once = options.pop("at_most_once")
         delivery: Any = "at_most_once" if at_most_once else "at_least_once"
-        new = NewTask("t", {}, principal, delay=delay, delivery=delivery, cron=cron, **options)
+        new = NewTask(
+            "t",
+            {},
+            principal,
+            delay=delay,
+            delivery=delivery,
+            cron=cron,
+            fairness_key=key or None,
+            **options,
+        )
         made = self.store.submit([new] * count).result()
         if at_most_once:
             options["max_attempts"] = 1
@@ -151,7 +262,8 @@ class StoreMachine(RuleBasedStateMachine):
                 seq=len(self.tasks),
                 principal=principal,
                 at_most_once=at_most_once,
-                state="scheduled",
+                order=self.order,
+                key=key,
                 run_at=self.next_minute() if cron else self.wall + delay,
                 cron=cron is not None,
                 paused=self.paused,
@@ -178,7 +290,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert submitted.outcome == "created"
             self.keys[principal, key] = (submitted.task_id, value)
             model = self.tasks[submitted.task_id] = Model(
-                len(self.tasks), principal, 0, False, False, 3, "ready", paused=self.paused
+                len(self.tasks), principal, 0, False, False, 3, self.order, paused=self.paused
             )
             model.wake()
             return submitted.task_id
@@ -189,8 +301,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=claims, limit=st.integers(1, 4))
     def claim(self, limit: int) -> Any:
-        ready = [(-m.priority, m.seq, id_) for id_, m in self.tasks.items() if m.state == "ready"]
-        expected = [id_ for _, _, id_ in sorted(ready)[:limit]]
+        expected = self.order.best(self.ready(), limit)
         return self.started(self.store.claim(self.owner, limit, LEASE).result(), expected)
 
     @rule(
@@ -208,24 +319,23 @@ class StoreMachine(RuleBasedStateMachine):
         capabilities: tuple[str, ...],
     ) -> Any:
         worker = Worker("w", principal, queues, capabilities)
-        ready = [
-            (-m.priority, m.seq, id_)
-            for id_, m in self.tasks.items()
-            if m.state == "ready"
-            and m.principal == principal
-            and m.queue in queues
-            and capabilities != ("other",)
+        mine = [
+            model
+            for model in self.ready()
+            if model.principal == principal and model.queue in queues and capabilities != ("other",)
         ]
-        expected = [id_ for _, _, id_ in sorted(ready)[:limit]]
+        expected = self.order.best(mine, limit)
         claimed = self.store.claim(self.owner, limit, LEASE, worker).result()
         assert {task.worker for task in claimed} <= {"w"}
         return self.started(claimed, expected)
 
-    def started(self, claimed: Sequence[Task], expected: list[str]) -> Any:
-        assert [task.id for task in claimed] == expected
-        for task in claimed:
-            model = self.tasks[task.id]
-            model.state = "running"
+    def started(self, claimed: Sequence[Task], expected: Sequence[Model]) -> Any:
+        assert [self.tasks[task.id].seq for task in claimed] == [model.seq for model in expected]
+        for model in expected:
+            model.to("running")
+        for task, model in zip(claimed, expected, strict=True):
+            passed = [m.turn for m in self.ready() if m.priority == model.priority]
+            self.order.started(model, min(passed, default=None))
             model.owner = self.owner
             model.attempts += 1
             model.starts += 1
@@ -269,7 +379,7 @@ class StoreMachine(RuleBasedStateMachine):
             if model.cancelling:
                 model.settle("cancelled")
             elif verdict == "retry":
-                model.state = "scheduled"
+                model.to("scheduled")
                 model.run_at = self.wall + retry_in
                 model.released = False
             else:
@@ -284,9 +394,9 @@ class StoreMachine(RuleBasedStateMachine):
             if model.cancelling:
                 model.settle("cancelled")
             else:
-                model.state = "scheduled"
+                model.to("scheduled")
                 if not retry_in:
-                    model.wake()
+                    model.wake(goes_first=True)
                 model.run_at = self.wall + retry_in
                 model.attempts -= 1
                 model.starts -= 1
@@ -347,7 +457,7 @@ class StoreMachine(RuleBasedStateMachine):
         model.cancelling = False
         model.released = False
         if model.cron:
-            model.state = "scheduled"
+            model.to("scheduled")
             model.run_at = self.next_minute()
         else:
             model.wake()
@@ -371,7 +481,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert answer is not None
         assert (answer.before, answer.done) == (model.priority, model.state not in SETTLED)
         if answer.done:
-            model.priority = priority
+            model.prioritise(priority)
 
     def of(self, principal: Principal, queue: str, *states: str) -> list[Model]:
         return [
@@ -387,7 +497,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.paused.add((principal, queue))
         stopped = self.of(principal, queue, "ready")
         for model in stopped:
-            model.state = "paused"
+            model.to("paused")
         assert answer.tasks == len(stopped)
         assert answer.running == len(self.of(principal, queue, "running"))
 
@@ -398,7 +508,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.paused.discard((principal, queue))
         waiting = self.of(principal, queue, "paused")
         for model in waiting:
-            model.state = "ready"
+            model.wake()
         assert answer.tasks == len(waiting)
 
     @rule(
@@ -425,7 +535,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 6.0, 11.0, 61.0]))
     def wait(self, seconds: float) -> None:
         self.wall += seconds
-        self.steady += seconds
+        self.tick(seconds)
 
     @rule(seconds=st.sampled_from([-3_600.0, 3_600.0]))
     def set_the_clock(self, seconds: float) -> None:
@@ -434,11 +544,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         self.store.sweep().result()
-        firing: set[str] = set()
-        for id_, model in self.tasks.items():
-            if model.state == "scheduled" and model.cron and model.run_at <= self.wall:
-                model.run_at = self.next_minute()
-                firing.add(id_)
+        due = [m for m in self.tasks.values() if m.state == "scheduled" and m.run_at <= self.wall]
+        due.sort(key=lambda model: (model.run_at, model.seq))
+        ids = list(self.tasks)
+        firing = {ids[model.seq] for model in due if model.cron}
         # One whose predecessor still waits stands back; it did so before the sweep.
         waiting = {
             id_
@@ -446,30 +555,37 @@ class StoreMachine(RuleBasedStateMachine):
             if (latest := self.tasks[id_].latest)
             and self.tasks[latest].state in ("scheduled", "ready", "paused")
         }
-        for task in self.fresh():
+        made = {task.schedule_id: task for task in self.fresh()}
+        for model in due:
+            if not model.cron:
+                model.wake()
+                continue
+            model.run_at = self.next_minute()
+            task = made.pop(ids[model.seq], None)
+            if task is None:
+                continue
             assert task.schedule_id is not None
             assert task.schedule_id in firing - waiting, "a firing that was not due, or doubled"
             firing.remove(task.schedule_id)
-            schedule = self.tasks[task.schedule_id]
-            schedule.latest = task.id
-            made = self.tasks[task.id] = Model(
+            model.latest = task.id
+            child = self.tasks[task.id] = Model(
                 seq=len(self.tasks),
-                principal=schedule.principal,
-                priority=schedule.priority,
-                repeatable=schedule.repeatable,
-                at_most_once=schedule.at_most_once,
-                max_attempts=schedule.max_attempts,
-                state="ready",
-                queue=schedule.queue,
+                principal=model.principal,
+                priority=model.priority,
+                repeatable=model.repeatable,
+                at_most_once=model.at_most_once,
+                max_attempts=model.max_attempts,
+                order=self.order,
+                queue=model.queue,
                 schedule=task.schedule_id,
                 paused=self.paused,
+                key=model.key,
             )
-            made.wake()
+            child.wake()
         assert firing == waiting, "a firing was lost"
+        assert not made, "a firing that was not due"
         for model in self.tasks.values():
-            if model.state == "scheduled" and not model.cron and model.run_at <= self.wall:
-                model.wake()
-            elif (
+            if (
                 model.state == "running"
                 and model.owner == self.owner
                 and model.lease_until < self.steady
@@ -493,7 +609,8 @@ class StoreMachine(RuleBasedStateMachine):
         for model in self.tasks.values():
             if model.state == "running":
                 model.cut_off(model.attempts)
-            elif model.state == "scheduled" and model.released:
+        for model in self.tasks.values():
+            if model.state == "scheduled" and model.released:
                 model.wake()
 
     # --- what must always hold --------------------------------------------------------------------

@@ -45,7 +45,7 @@ class NewTask:
     :ivar arguments: JSON-compatible.
     :ivar principal: on whose behalf it runs, and who alone can see it.
     :ivar client: which connection submitted it.
-    :ivar priority: higher runs first; equal ones in the order of submission.
+    :ivar priority: higher runs first; see `store.TaskStore.claim` for the order.
     :ivar delay: seconds before it may start.
     :ivar run_at: seconds since the epoch before which it may not start; goes before ``delay``.
     :ivar cron: five fields that say when it is to be made into a task, again and again. A task
@@ -55,6 +55,8 @@ class NewTask:
     :ivar max_attempts: how often it may be started; 1 for ``at_most_once``, whatever this says.
     :ivar repeatable: whether an interrupted call may be made again without asking anybody.
     :ivar idempotency_key: a second submit with the key of an existing task makes no new one.
+    :ivar fairness_key: tasks of one priority are started round robin, one of each key of each
+        principal; ``None`` stands for the client.
     """
 
     tool: str
@@ -73,6 +75,7 @@ class NewTask:
     run_at: float | None = None
     cron: str | None = None
     timezone: str | None = None
+    fairness_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ class Task:
     cron: str | None = None
     timezone: str | None = None
     schedule_id: str | None = None
+    fairness_key: str = ""
     arguments: Mapping[str, Any] | None = None
     result: CallResult | None = None
     error: Mapping[str, Any] | None = None

@@ -55,6 +55,7 @@ async def open_service(host: ServiceHost) -> AsyncIterator[TaskQueue]:
             durability=settings.durability,
             retention=settings.retention,
             largest_arguments=settings.largest_arguments,
+            ageing=settings.ageing,
         )
     )
     bridge = Bridge()

@@ -61,6 +61,15 @@ class TaskQueueSettings(BaseModel):
     longest_retry: Annotated[
         float, Field(gt=0, le=86_400, description="Longest wait before any attempt.")
     ] = 300.0
+    ageing: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=365 * 86_400,
+            description="How many seconds of waiting are worth a step of priority. 0: none; a task "
+            "then waits for as long as there is one of a higher priority.",
+        ),
+    ] = 300.0
     durability: Annotated[
         Literal["full", "normal"],
         Field(

@@ -91,6 +91,11 @@ class TaskStore(Protocol):
     ) -> Future[list[Task]]:
         """Start up to ``limit`` ready tasks, best first, and count an attempt for each.
 
+        Inside a priority, one task after the other of each flow (a principal with a fairness key)
+        has its turn, however many it has, and a flow that comes anew waits for at most one of each
+        other. Between priorities, the first task of a higher one comes first, unless that of a
+        lower one has been ready for so much longer that ``ageing`` makes up for the difference.
+
         :param owner: who starts them. It must be new with each start of a process: a name that
             came back would hide that its former bearer has died.
         :param lease: seconds for which they are the owner's unless renewed.

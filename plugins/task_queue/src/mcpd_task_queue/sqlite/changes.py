@@ -22,7 +22,22 @@ from mcpd_task_queue.records import (
 )
 from mcpd_task_queue.store import Verdict
 
-from .rows import COLUMNS, EVENTS, ID, PRIORITY, SEQ, shorten, task_from
+from .order import best, lowest
+from .order import lane as whole_lane
+from .rows import (
+    COLUMNS,
+    EVENTS,
+    FAIRNESS_KEY,
+    ID,
+    LANE,
+    PRINCIPAL_ID,
+    PRINCIPAL_KIND,
+    PRIORITY,
+    SEQ,
+    TURN,
+    shorten,
+    task_from,
+)
 from .schedules import first_time
 from .transitions import (
     Leases,
@@ -36,8 +51,9 @@ from .transitions import (
     ready_or_paused,
     select,
 )
+from .turns import Flow
 from .worker import Transaction
-from .workers import suitable
+from .workers import ranges
 
 
 def submit(
@@ -69,6 +85,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
     if run_at <= tx.now:
         state = ready_or_paused(tx, who.kind, who.id, new.queue)
     waits = state == "scheduled"
+    fairness_key = new.client if new.fairness_key is None else new.fairness_key
     columns: dict[str, Any] = {
         "id": task_id,
         "tool": new.tool,
@@ -92,8 +109,14 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         "run_at": run_at if waits else None,
         "cron": new.cron,
         "timezone": new.timezone,
+        "fairness_key": fairness_key,
+        "size": len(arguments.encode()),
         "events": 1,
     }
+    if state == "ready":
+        flow = Flow("", new.priority, who.kind, who.id, fairness_key)
+        columns["turn"] = tx.ledger.turns.join(tx.connection, tx.undo, flow)
+        columns["ready_at"] = tx.steady
     seq = tx.execute(
         f"INSERT INTO task ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
         tuple(columns.values()),
@@ -112,27 +135,27 @@ def claim(
     tx: Transaction, leases: Leases, owner: str, limit: int, lease: float, worker: Worker | None
 ) -> list[Task]:
     """Start the best ready tasks. What it costs does not depend on how many there are."""
-    chosen = "SELECT seq FROM task WHERE state = 'ready' ORDER BY priority DESC, seq LIMIT ?"
-    parameters: tuple[Any, ...] = (limit,)
-    if worker is not None:
-        parameters = tuple(suitable(tx, worker, limit))
-        chosen = ", ".join("?" * len(parameters))
+    chosen = best(tx, [whole_lane("")] if worker is None else ranges(tx, worker), limit)
+    if not chosen:
+        return []
+    place = {ready.seq: n for n, ready in enumerate(chosen)}
     rows = tx.execute(
         "UPDATE task SET state = 'running', owner = ?, lease_until = ?, fence = fence + 1,"
         " attempts = attempts + 1, started_at = ?, updated_at = ?, reason = '', run_at = NULL,"
         " progress_done = NULL, progress_total = NULL, progress_message = NULL,"
-        f" events = events + 1, worker = ? WHERE seq IN ({chosen}) RETURNING {COLUMNS}",
+        f" events = events + 1, worker = ? WHERE seq IN ({', '.join('?' * len(place))})"
+        f" RETURNING {COLUMNS}",
         (
             owner,
             tx.now + lease,
             tx.now,
             tx.now,
             BUILT_IN if worker is None else worker.name,
-            *parameters,
+            *place,
         ),
     ).fetchall()
     # RETURNING promises no order.
-    rows.sort(key=lambda row: (-row[PRIORITY], row[SEQ]))
+    rows.sort(key=lambda row: place[row[SEQ]])
     tasks = []
     for row in rows:
         seq = row[SEQ]
@@ -142,7 +165,21 @@ def claim(
         leases.grant(seq, tx.monotonic + lease)
         tx.note(row[ID], "ready", "running")
         tasks.append(task)
+        _served(tx, row, worker)
     return tasks
+
+
+def _served(tx: Transaction, row: Sequence[Any], worker: Worker | None) -> None:
+    turns = tx.ledger.turns
+    lane, priority, turn = row[LANE], row[PRIORITY], row[TURN]
+    turns.leave(
+        tx.undo, Flow(lane, priority, row[PRINCIPAL_KIND], row[PRINCIPAL_ID], row[FAIRNESS_KEY])
+    )
+    if worker is not None:
+        # It may have passed tasks over whose turn was earlier.
+        waiting = lowest(tx, lane, priority)
+        turn = turn if waiting is None or waiting >= turn else waiting - 1
+    turns.served(tx.undo, lane, priority, turn)
 
 
 def renew(
@@ -238,6 +275,7 @@ def release(
         "scheduled" if retry_in > 0 else "ready",
         "released",
         reason,
+        goes_first=True,
         reason=shorten(reason),
         run_at=tx.now + retry_in if retry_in > 0 else None,
         attempts=row.attempts - 1,

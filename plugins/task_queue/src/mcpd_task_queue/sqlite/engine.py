@@ -38,6 +38,7 @@ from mcpd_task_queue.store import Listener, Resolution, Verdict
 
 from . import changes, managing, queries, sweeping, workers
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
+from .ledger import Ledger
 from .rows import arguments_text, digest, error_text, result_text, shorten
 from .schema import migrate
 from .transitions import Leases
@@ -45,6 +46,8 @@ from .worker import Reader, Writer
 
 #: Bytes of JSON that the arguments of one task may take.
 LARGEST_ARGUMENTS = 1024 * 1024
+#: Seconds of waiting that are worth a step of priority.
+AGEING = 300.0
 
 
 class SQLiteTaskStore:
@@ -59,6 +62,7 @@ class SQLiteTaskStore:
         the last seconds before a power cut may be lost; the death of the process loses nothing).
     :param retention: seconds for which a task is kept after it has ended.
     :param largest_arguments: bytes of JSON that one task's arguments may take.
+    :param ageing: seconds of waiting that are worth a step of priority; 0 for none.
     :param clock: seconds since the epoch.
     :param monotonic: seconds on a clock that nobody can set.
     :raises StoreUnusable: when the file cannot be opened, is in use, or is not for this version.
@@ -71,6 +75,7 @@ class SQLiteTaskStore:
         durability: Durability = "full",
         retention: float = 7 * 86_400.0,
         largest_arguments: int = LARGEST_ARGUMENTS,
+        ageing: float = AGEING,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,6 +93,7 @@ class SQLiteTaskStore:
             payload_limit=largest_arguments,
         )
         self._clock = clock
+        self._ageing = ageing
         self._leases = Leases()
         self._listener: Listener | None = None
         try:
@@ -103,6 +109,8 @@ class SQLiteTaskStore:
             try:
                 self._instance = migrate(writing, path)
                 self._counts = queries.counts(writing)
+                ledger = Ledger(ageing)
+                ledger.load(writing, clock(), monotonic())
                 reading = connect_reader(path)
             except BaseException:
                 writing.close()
@@ -119,6 +127,7 @@ class SQLiteTaskStore:
             writing,
             clock=clock,
             monotonic=monotonic,
+            ledger=ledger,
             committed=self._committed,
         )
         self._reader = Reader(path, reading, "mcpd-task-store-reader")
@@ -286,7 +295,9 @@ class SQLiteTaskStore:
     ) -> Future[Snapshot | None]:
         """Look one task up."""
         return self._reader.do(
-            lambda connection: queries.get(connection, principal, task_id, payload, events)
+            lambda connection: queries.get(
+                connection, principal, task_id, payload, events, self._ageing
+            )
         )
 
     def find_key(self, principal: Principal, key: str) -> Future[str | None]:

@@ -10,7 +10,7 @@ from mcpd_task_queue.store import Resolution
 
 from .rows import error_text, shorten
 from .schedules import first_time
-from .transitions import Row, cancel_now, move, offer, select
+from .transitions import Row, cancel_now, leave, move, offer, place, select
 from .worker import Transaction
 
 _OF = "principal_kind = ? AND principal_id = ?"
@@ -88,13 +88,14 @@ def pause(tx: Transaction, principal: Principal, queue: str, reason: str) -> Que
     before = paused(tx, principal, queue)
     since = tx.now if before is None else before.since
     tx.execute("INSERT OR REPLACE INTO pause VALUES (?, ?, ?, ?, ?)", (*who, since, reason))
-    moved = tx.execute(
-        f"UPDATE task SET state = 'paused', updated_at = ? WHERE {_QUEUE} AND state = 'ready'"
-        " RETURNING id",
+    moved = select(tx, f"{_QUEUE} AND state = 'ready'", who)
+    tx.execute(
+        f"UPDATE task SET state = 'paused', updated_at = ? WHERE {_QUEUE} AND state = 'ready'",
         (tx.now, *who),
-    ).fetchall()
-    for (task_id,) in moved:
-        tx.note(task_id, "ready", "paused")
+    )
+    for row in moved:
+        leave(tx, row)
+        tx.note(row.id, "ready", "paused")
     return _changed(tx, principal, queue, before is None, len(moved))
 
 
@@ -103,13 +104,16 @@ def resume(tx: Transaction, principal: Principal, queue: str) -> QueueChanged:
     who = (principal.kind, principal.id, queue)
     before = paused(tx, principal, queue)
     tx.execute(f"DELETE FROM pause WHERE {_QUEUE}", who)
-    moved = tx.execute(
-        f"UPDATE task SET state = 'ready', updated_at = ? WHERE {_QUEUE} AND state = 'paused'"
-        " RETURNING id, tool, tags",
-        (tx.now, *who),
-    ).fetchall()
-    for task_id, tool, tags in moved:
-        tx.note(task_id, "paused", "ready", offered=offer("ready", *who, tool, tags))
+    moved = select(tx, f"{_QUEUE} AND state = 'paused' ORDER BY seq", who)
+    for row in moved:
+        columns = place(tx, row, row.priority)
+        tx.execute(
+            "UPDATE task SET state = 'ready', updated_at = ?, lane = ?, turn = ?, ready_at = ?"
+            " WHERE seq = ?",
+            (tx.now, columns["lane"], columns["turn"], columns["ready_at"], row.seq),
+        )
+        offered = offer("ready", *who, row.tool, row.tags)
+        tx.note(row.id, "paused", "ready", offered=offered)
     return _changed(tx, principal, queue, before is not None, len(moved))
 
 

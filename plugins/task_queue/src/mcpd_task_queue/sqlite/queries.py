@@ -9,10 +9,8 @@ from mcpd_core import Principal
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import Activity, Filter, Page, Pause, QueueStats, Snapshot, TaskState
 
-from .rows import COLUMNS, PRIORITY, SEQ, event_from, task_from
-
-#: Counting further than this how many tasks are ahead would tell nobody more.
-FARTHEST = 10_000
+from .order import Ready, ahead_of
+from .rows import COLUMNS, LANE, PRIORITY, READY_AT, SEQ, TURN, event_from, task_from
 
 
 def get(
@@ -21,6 +19,7 @@ def get(
     task_id: str,
     payload: bool,
     events: int,
+    ageing: float,
 ) -> Snapshot | None:
     """Read one task, its place among the ready ones, and its latest events."""
     row = connection.execute(
@@ -42,15 +41,13 @@ def get(
     task = task_from(row, arguments=arguments, result=result, error=error)
     ahead = None
     if task.state == "ready":
-        # Two ranges of the index of ready tasks, rather than one OR that would read all of it.
-        (ahead,) = connection.execute(
-            "SELECT (SELECT count(*) FROM (SELECT 1 FROM task WHERE state = 'ready'"
-            " AND priority > ? LIMIT ?)) + (SELECT count(*) FROM (SELECT 1 FROM task"
-            " WHERE state = 'ready' AND priority = ? AND seq < ? LIMIT ?))",
-            (row[PRIORITY], FARTHEST, row[PRIORITY], seq, FARTHEST),
-        ).fetchone()
+        ahead = ahead_of(connection, _ready(row), ageing)
     (pause,) = pauses(connection, principal, task.queue) or (None,)
     return Snapshot(task, ahead, tuple(event_from(event) for event in reversed(latest)), pause)
+
+
+def _ready(row: tuple[Any, ...]) -> Ready:
+    return Ready(row[PRIORITY], row[TURN], row[READY_AT], row[SEQ], row[LANE])
 
 
 def find_key(connection: sqlite3.Connection, principal: Principal, key: str) -> str | None:

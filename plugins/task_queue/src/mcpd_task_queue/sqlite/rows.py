@@ -47,10 +47,20 @@ _COLUMNS = (
     "cron",
     "timezone",
     "schedule_id",
+    "fairness_key",
+    "lane",
+    "turn",
+    "ready_at",
+    "size",
 )
 #: What `task_from` reads, in its order.
 COLUMNS = ", ".join(_COLUMNS)
-SEQ, ID, PRIORITY, EVENTS = (_COLUMNS.index(name) for name in ("seq", "id", "priority", "events"))
+SEQ, ID, PRIORITY, EVENTS, LANE, TURN, READY_AT = (
+    _COLUMNS.index(name) for name in ("seq", "id", "priority", "events", "lane", "turn", "ready_at")
+)
+PRINCIPAL_KIND, PRINCIPAL_ID, FAIRNESS_KEY = (
+    _COLUMNS.index(name) for name in ("principal_kind", "principal_id", "fairness_key")
+)
 
 #: Longest text kept of a reason, of an event's detail and of a progress message.
 LONGEST_TEXT = 500
@@ -101,6 +111,11 @@ def task_from(
         cron,
         timezone,
         schedule_id,
+        fairness_key,
+        _lane,
+        _turn,
+        _ready_at,
+        _size,
     ) = row
     return Task(
         id=id_,
@@ -135,6 +150,7 @@ def task_from(
         cron=cron,
         timezone=timezone,
         schedule_id=schedule_id,
+        fairness_key=fairness_key,
         arguments=None if arguments is None else json.loads(arguments),
         result=None if result is None else result_from(result),
         error=None if error is None else json.loads(error),

@@ -15,13 +15,13 @@ from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import TaskState
 
 from .rows import shorten
-from .transitions import Row, add_event, add_tags, move, offer, ready_or_paused
+from .transitions import Row, add_event, add_tags, move, offer, place, ready_or_paused
 from .worker import Transaction
 
 #: What a task inherits from the recurring task that it is made by.
 _INHERITED = (
     "tool, principal_kind, principal_id, principal_name, client, queue, priority, delivery,"
-    " repeatable, timeout, max_attempts, tags, digest"
+    " repeatable, timeout, max_attempts, tags, digest, fairness_key, size"
 )
 
 
@@ -57,10 +57,20 @@ def fire(tx: Transaction, row: Row) -> TaskState:
         return move(tx, row, "scheduled", "skipped", f"{waiting[0]} still waits", run_at=following)
     task_id = secrets.token_hex(16)
     state = ready_or_paused(tx, row.principal_kind, row.principal_id, row.queue)
+    columns = {
+        "id": task_id,
+        "state": state,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+        "events": 1,
+        "schedule_id": row.id,
+    }
+    if state == "ready":
+        columns |= place(tx, row, row.priority)
     seq = tx.execute(
-        f"INSERT INTO task (id, state, created_at, updated_at, events, schedule_id, {_INHERITED})"
-        f" SELECT ?, ?, ?, ?, 1, id, {_INHERITED} FROM task WHERE seq = ?",
-        (task_id, state, tx.now, tx.now, row.seq),
+        f"INSERT INTO task ({', '.join(columns)}, {_INHERITED})"
+        f" SELECT {', '.join('?' * len(columns))}, {_INHERITED} FROM task WHERE seq = ?",
+        (*columns.values(), row.seq),
     ).lastrowid
     assert seq is not None
     tx.execute(

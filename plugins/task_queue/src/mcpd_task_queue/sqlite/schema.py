@@ -168,8 +168,82 @@ _VERSION_3 = (
     """,
 )
 
+# The order in which ready tasks are started: `turns` has the idea of `turn`, `order` that of
+# `ready_at`. `lane` keeps apart what a limit may hold back, so that nobody has to look past it.
+# What counted tasks no longer has their order, because what a worker without capabilities takes is
+# found tool by tool. Tasks from before keep their order, one turn after the other for each client.
+_VERSION_4 = (
+    "ALTER TABLE task ADD COLUMN fairness_key TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE task ADD COLUMN lane TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE task ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE task ADD COLUMN ready_at REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE task ADD COLUMN size INTEGER NOT NULL DEFAULT 0",
+    "DROP TRIGGER task_moved",
+    "DROP TABLE ready_tag",
+    "DROP INDEX task_ready",
+    "DROP INDEX task_ready_tool",
+    "DROP INDEX task_counted",
+    "UPDATE task SET fairness_key = client",
+    """
+    UPDATE task SET size = length(CAST(payload.arguments AS BLOB))
+        FROM payload WHERE payload.seq = task.seq
+    """,
+    """
+    UPDATE task SET turn = numbered.turn, ready_at = created_at FROM (
+        SELECT seq, row_number() OVER (
+            PARTITION BY priority, principal_kind, principal_id, client ORDER BY seq
+        ) AS turn FROM task WHERE state = 'ready'
+    ) AS numbered WHERE numbered.seq = task.seq
+    """,
+    "CREATE INDEX task_counted ON task (principal_kind, principal_id, queue, state)",
+    """
+    CREATE INDEX task_ready ON task (lane, priority DESC, turn, ready_at) WHERE state = 'ready'
+    """,
+    """
+    CREATE INDEX task_ready_tool
+        ON task (principal_kind, principal_id, queue, tool, priority DESC, turn, ready_at)
+        WHERE state = 'ready'
+    """,
+    """
+    CREATE TABLE ready_tag (
+        principal_kind TEXT NOT NULL,
+        principal_id TEXT NOT NULL,
+        queue TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        priority INTEGER NOT NULL,
+        turn INTEGER NOT NULL,
+        ready_at REAL NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (
+            principal_kind, principal_id, queue, tag, lane, priority DESC, turn, ready_at, seq
+        )
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT OR IGNORE INTO ready_tag
+        SELECT principal_kind, principal_id, queue, value, lane, priority, turn, ready_at, seq
+            FROM task, json_each(task.tags) WHERE state = 'ready'
+    """,
+    """
+    CREATE TRIGGER task_moved AFTER UPDATE OF state, lane, priority, turn, ready_at ON task
+        WHEN new.tags <> '[]' AND (old.state = 'ready' OR new.state = 'ready')
+        BEGIN
+            DELETE FROM ready_tag
+                WHERE principal_kind = old.principal_kind AND principal_id = old.principal_id
+                    AND queue = old.queue AND tag IN (SELECT value FROM json_each(old.tags))
+                    AND lane = old.lane AND priority = old.priority AND turn = old.turn
+                    AND ready_at = old.ready_at AND seq = old.seq;
+            INSERT OR IGNORE INTO ready_tag
+                SELECT new.principal_kind, new.principal_id, new.queue, value, new.lane,
+                        new.priority, new.turn, new.ready_at, new.seq
+                    FROM json_each(new.tags) WHERE new.state = 'ready';
+        END
+    """,
+)
+
 #: One entry per version; a database of version n has had the first n applied.
-MIGRATIONS: tuple[Sequence[str], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+MIGRATIONS: tuple[Sequence[str], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 #: STRICT tables; RETURNING came a little earlier.
 OLDEST_SQLITE = (3, 37, 0)

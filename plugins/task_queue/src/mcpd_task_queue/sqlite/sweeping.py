@@ -15,10 +15,10 @@ SWEEP_LIMIT = 1_000
 def recover(tx: Transaction, leases: Leases, owner: str) -> Swept:
     """Interrupt what other owners left running; try again at once what waited for the host."""
     tally = _Tally()
-    for row in select(tx, "state = 'running' AND owner <> ?", (owner,)):
+    for row in select(tx, "state = 'running' AND owner <> ? ORDER BY seq", (owner,)):
         tally.add(cut_off(tx, leases, row, "the process that ran it died", row.attempts))
     # A restart is when a missing tool comes back.
-    for row in select(tx, "state = 'scheduled' AND releases > 0", ()):
+    for row in select(tx, "state = 'scheduled' AND releases > 0 ORDER BY seq", ()):
         tally.add(move(tx, row, "ready", "readied", "the server was restarted", run_at=None))
     return tally.swept()
 
@@ -29,7 +29,7 @@ def sweep(tx: Transaction, leases: Leases, retention: float) -> Swept:
     tally = _Tally()
     due = select(
         tx,
-        f"state = 'scheduled' AND run_at <= ? ORDER BY run_at LIMIT {SWEEP_LIMIT}",
+        f"state = 'scheduled' AND run_at <= ? ORDER BY run_at, seq LIMIT {SWEEP_LIMIT}",
         (tx.now,),
     )
     for row in due:
@@ -61,7 +61,7 @@ def _expired(tx: Transaction, leases: Leases) -> list[Row]:
     for seq in leases.expired(tx.monotonic):
         leases.end(seq)
         rows += select(tx, "state = 'running' AND seq = ?", (seq,))
-    return rows
+    return sorted(rows)
 
 
 class _Tally:

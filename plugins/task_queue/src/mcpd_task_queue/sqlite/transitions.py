@@ -11,6 +11,7 @@ from mcpd_task_queue.policy import after_interruption
 from mcpd_task_queue.records import FINAL, Offered, Recorded, TaskState
 
 from .rows import shorten
+from .turns import Flow
 from .worker import Transaction
 
 #: Of a task with a longer life, this many first and this many latest events are kept.
@@ -63,6 +64,10 @@ class Row(NamedTuple):
     timezone: str | None
     run_at: float | None
     tags: str
+    fairness_key: str
+    lane: str
+    turn: int
+    ready_at: float
 
 
 _COLUMNS = ", ".join(Row._fields)
@@ -75,14 +80,26 @@ def select(tx: Transaction, where: str, parameters: Sequence[Any]) -> list[Row]:
 
 
 def move(
-    tx: Transaction, row: Row, state: TaskState, kind: str, detail: str = "", **columns: Any
+    tx: Transaction,
+    row: Row,
+    state: TaskState,
+    kind: str,
+    detail: str = "",
+    *,
+    goes_first: bool = False,
+    **columns: Any,
 ) -> TaskState:
     """Bring a task into a state (perhaps the one it is in), and write the event down.
 
+    :param goes_first: it has made no use of its turn; if it is ready again, it is next.
     :returns: the state; ``paused`` where it would be ``ready`` if its queue went on.
     """
     if state == "ready":
         state = ready_or_paused(tx, row.principal_kind, row.principal_id, row.queue)
+    if row.state == "ready":
+        leave(tx, row)
+    if state == "ready":
+        columns |= place(tx, row, columns.get("priority", row.priority), goes_first)
     columns["state"] = state
     columns["updated_at"] = tx.now
     columns["events"] = row.events + 1
@@ -104,6 +121,24 @@ def move(
         offered=offer(state, *who, row.queue, row.tool, row.tags),
     )
     return state
+
+
+def leave(tx: Transaction, row: Row) -> None:
+    """Take note that a task is not ready any more, though it is not started."""
+    flow = Flow(row.lane, row.priority, row.principal_kind, row.principal_id, row.fairness_key)
+    tx.ledger.turns.leave(tx.undo, flow)
+
+
+def place(tx: Transaction, row: Row, priority: int, goes_first: bool = False) -> dict[str, Any]:
+    """Return the columns by which a task that becomes ready is found when it is its turn."""
+    flow = Flow("", priority, row.principal_kind, row.principal_id, row.fairness_key)
+    before = row.turn if goes_first else None
+    return {
+        "lane": flow.lane,
+        "turn": tx.ledger.turns.join(tx.connection, tx.undo, flow, before),
+        # Another priority is no other wait.
+        "ready_at": row.ready_at if row.state == "ready" else tx.steady,
+    }
 
 
 def offer(
@@ -131,7 +166,7 @@ def add_tags(tx: Transaction, seq: int) -> None:
     """Let workers find a new task that is ready by its tags."""
     tx.execute(
         "INSERT OR IGNORE INTO ready_tag"
-        " SELECT principal_kind, principal_id, queue, value, priority, seq"
+        " SELECT principal_kind, principal_id, queue, value, lane, priority, turn, ready_at, seq"
         " FROM task, json_each(task.tags) WHERE seq = ?",
         (seq,),
     )

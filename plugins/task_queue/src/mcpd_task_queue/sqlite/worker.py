@@ -21,6 +21,8 @@ from mcpd_task_queue.errors import StoreBroken, StoreClosed, StoreError
 from mcpd_task_queue.records import Change, Offered, TaskState
 
 from .connection import connect_reader, in_words
+from .ledger import Ledger
+from .undo import UndoLog
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +38,25 @@ class Transaction:
 
     :ivar now: seconds since the epoch, the same for the whole batch.
     :ivar monotonic: the same instant on a clock that nobody can set.
+    :ivar ledger: what the writer's thread remembers; change it through ``undo`` only.
     """
 
-    def __init__(self, connection: sqlite3.Connection, now: float, monotonic: float) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, now: float, monotonic: float, ledger: Ledger
+    ) -> None:
+        self.connection = connection
         self.execute = connection.execute
         self.executemany = connection.executemany
         self.now = now
         self.monotonic = monotonic
+        self.ledger = ledger
+        self.undo = UndoLog()
         self.changes: list[Change] = []
+
+    @property
+    def steady(self) -> float:
+        """Seconds since the epoch as far as the start of the store knew; nobody can set it."""
+        return self.monotonic + self.ledger.offset
 
     def note(
         self,
@@ -149,6 +162,7 @@ class Writer(_Worker[Transaction]):
 
     :param clock: returns seconds since the epoch.
     :param monotonic: returns seconds on a clock that nobody can set.
+    :param ledger: what operations remember beside the tables.
     :param committed: called with the changes of each commit, before any future is resolved.
     """
 
@@ -159,10 +173,12 @@ class Writer(_Worker[Transaction]):
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        ledger: Ledger,
         committed: Callable[[Sequence[Change]], None],
     ) -> None:
         self._clock = clock
         self._monotonic = monotonic
+        self._ledger = ledger
         self._committed = committed
         #: Why the last batch, or a change in it, could not be stored; ``None`` when all were.
         self.trouble: StoreError | None = None
@@ -180,7 +196,7 @@ class Writer(_Worker[Transaction]):
             for _, future in live:
                 future.set_exception(self.trouble)
             return
-        transaction = Transaction(self._connection, self._clock(), self._monotonic())
+        transaction = Transaction(self._connection, self._clock(), self._monotonic(), self._ledger)
         answers: list[tuple[Future[Any], Any, Exception | None]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -188,6 +204,7 @@ class Writer(_Worker[Transaction]):
                 answers.append((future, *self._attempt(operation, transaction)))
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - the boundary: nobody may be left waiting
+            transaction.undo.back_to(0)
             self._undo_all(error, live)
             return
         self.trouble = next((e for _, _, e in answers if isinstance(e, StoreError)), None)
@@ -208,6 +225,7 @@ class Writer(_Worker[Transaction]):
     ) -> tuple[Any, Exception | None]:
         """Run one operation; when it fails, undo it and let the rest of the batch go on."""
         noted = len(transaction.changes)
+        remembered = transaction.undo.mark()
         self._connection.execute("SAVEPOINT operation")
         try:
             answer = operation(transaction)
@@ -217,6 +235,7 @@ class Writer(_Worker[Transaction]):
                 raise  # SQLite gave the whole transaction up (out of room, most often)
             self._connection.execute("ROLLBACK TO operation")
             del transaction.changes[noted:]
+            transaction.undo.back_to(remembered)
             answer = None
             failure = error
             if isinstance(error, sqlite3.Error):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 from mcpd_core import Principal
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import Worker
 
+from .order import Range
 from .worker import Transaction
 
 _COLUMNS = (
@@ -17,17 +19,18 @@ _COLUMNS = (
 )
 
 _OF = "principal_kind = ? AND principal_id = ? AND queue = ?"
-_BEST = "ORDER BY priority DESC, seq LIMIT ?"
-#: The best ready tasks of a queue; those of one tool; those with one tag.
-_ANY = (
-    "SELECT -priority, seq FROM task INDEXED BY task_counted"
-    f" WHERE {_OF} AND state = 'ready' {_BEST}"
+#: The ready tasks of a queue; those of one tool; those with one tag, in one lane.
+_IN_QUEUE = f"FROM task INDEXED BY task_ready_tool WHERE {_OF} AND state = 'ready'"
+_BY_TOOL = f"{_IN_QUEUE} AND tool = ?"
+_BY_TAG = f"FROM ready_tag WHERE {_OF} AND tag = ? AND lane = ?"
+#: The tools of which a queue has ready tasks, one look-up for each.
+_TOOLS = (
+    "WITH RECURSIVE found (tool) AS ("
+    f" SELECT min(tool) {_IN_QUEUE}"
+    f" UNION ALL SELECT (SELECT min(tool) {_IN_QUEUE} AND tool > found.tool)"
+    " FROM found WHERE found.tool IS NOT NULL"
+    ") SELECT tool FROM found WHERE tool IS NOT NULL"
 )
-_BY_TOOL = (
-    "SELECT -priority, seq FROM task INDEXED BY task_ready_tool"
-    f" WHERE {_OF} AND tool = ? AND state = 'ready' {_BEST}"
-)
-_BY_TAG = f"SELECT -priority, seq FROM ready_tag WHERE {_OF} AND tag = ? {_BEST}"
 
 
 def register(tx: Transaction, worker: Worker, most_slots: int) -> Worker:
@@ -96,18 +99,16 @@ def _worker(row: tuple[Any, ...]) -> Worker:
     )
 
 
-def suitable(tx: Transaction, worker: Worker, limit: int) -> list[int]:
-    """Return the places of the best ready tasks that a worker takes, best first.
+def ranges(tx: Transaction, worker: Worker) -> Iterator[Range]:
+    """Say where the ready tasks are that a worker takes.
 
     What it costs depends on what the worker names, and not on what waits: each pair of a queue and
-    a capability is one range of an index, of which ``limit`` entries are read at most.
+    a tool, or a tag, is one range of an index.
     """
-    found: set[tuple[int, int]] = set()
     for queue in worker.queues:
         of = (worker.principal.kind, worker.principal.id, queue)
-        if not worker.capabilities:
-            found.update(tx.execute(_ANY, (*of, limit)))
-        for word in worker.capabilities:
-            found.update(tx.execute(_BY_TOOL, (*of, word, limit)))
-            found.update(tx.execute(_BY_TAG, (*of, word, limit)))
-    return [seq for _, seq in sorted(found)[:limit]]
+        tools = worker.capabilities or [tool for (tool,) in tx.execute(_TOOLS, of * 2)]
+        for tool in tools:
+            yield Range("", _BY_TOOL, (*of, tool))
+        for tag in worker.capabilities:
+            yield Range("", _BY_TAG, (*of, tag, ""))

@@ -36,6 +36,7 @@ pytest.register_assert_rewrite(
             "concurrent",
             "looking",
             "managing",
+            "ordering",
             "outcomes",
             "recurring",
             "submitting",
@@ -47,6 +48,7 @@ from .capable import Capable  # noqa: E402 - after the line that has its asserti
 from .concurrent import Concurrent  # noqa: E402
 from .looking import Looking  # noqa: E402
 from .managing import Managing  # noqa: E402
+from .ordering import Ordering  # noqa: E402
 from .outcomes import Outcomes  # noqa: E402
 from .recurring import Recurring  # noqa: E402
 from .submitting import Submitting  # noqa: E402
@@ -55,7 +57,9 @@ from .suite import Clock, New, OpenStore  # noqa: E402
 __all__ = ["Clock", "New", "OpenStore", "TaskStoreConformance"]
 
 
-class TaskStoreConformance(Submitting, Outcomes, Looking, Managing, Recurring, Capable, Concurrent):
+class TaskStoreConformance(
+    Submitting, Ordering, Outcomes, Looking, Managing, Recurring, Capable, Concurrent
+):
     """What every engine promises; a subclass defines the fixture ``open_store``.
 
     A test that needs what the engine's `Capabilities` say it cannot do is skipped, and says so.

@@ -36,6 +36,7 @@ class Submitting(StoreSuite):
             repeatable=True,
             idempotency_key="k",
             tags=("a", "b"),
+            fairness_key="for ada",
         )
         (submitted,) = store.submit([task]).result()
         assert (submitted.outcome, submitted.state) == ("created", "ready")

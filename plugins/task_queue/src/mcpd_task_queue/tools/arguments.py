@@ -35,7 +35,13 @@ TaskQueueName = Annotated[
     ),
 ]
 Priority = Annotated[
-    int, Field(ge=-1000, le=1000, description="Higher runs first; equal ones in order of submit.")
+    int,
+    Field(
+        ge=-1000,
+        le=1000,
+        description="Higher runs first; waiting makes up for it. Equal ones run round robin, one "
+        "of each client.",
+    ),
 ]
 Delay = Annotated[float, Field(ge=0, le=366 * 86_400, description="Seconds before it may start.")]
 Timeout = Annotated[
@@ -65,6 +71,16 @@ IdempotencyKey = Annotated[
         pattern=r"^[\x20-\x7e]+$",
         description="Submitting again with the key of an existing task, and the same tool and "
         "arguments, makes no new task and answers the existing one.",
+    ),
+]
+FairnessKey = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Tasks of one priority are started round robin, one of each key; by default "
+        "the key is the connection that submitted them.",
     ),
 ]
 Tags = Annotated[list[Name] | None, Field(max_length=16, description="Words to list tasks by.")]

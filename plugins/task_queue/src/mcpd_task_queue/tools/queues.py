@@ -46,7 +46,7 @@ async def pause_queue(
     open_world=False,
 )
 async def resume_queue(ctx: Context, queue: Queue = "default") -> QueueState:
-    """End the pause of one of your queues; its tasks run by priority, then in order of submit."""
+    """End the pause of one of your queues; its tasks wait for their turn again."""
     return _state(queue, await (await service(ctx)).resume(ctx.principal, queue))
 
 

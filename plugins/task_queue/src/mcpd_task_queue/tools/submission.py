@@ -30,6 +30,7 @@ from .arguments import (
     Arguments,
     Delay,
     DeliveryChoice,
+    FairnessKey,
     IdempotencyKey,
     MaxAttempts,
     Priority,
@@ -64,6 +65,7 @@ class TaskRequest(TypedDict):
     max_attempts: NotRequired[MaxAttempts]
     delivery: NotRequired[DeliveryChoice]
     idempotency_key: NotRequired[IdempotencyKey]
+    fairness_key: NotRequired[FairnessKey]
     tags: NotRequired[Tags]
 
 
@@ -160,6 +162,7 @@ async def submit_task(
     max_attempts: MaxAttempts = 3,
     delivery: DeliveryChoice = "at_least_once",
     idempotency_key: IdempotencyKey = None,
+    fairness_key: FairnessKey = None,
     tags: Tags = None,
 ) -> SubmittedTask:
     """Have a tool called in the background, durably.
@@ -182,6 +185,7 @@ async def submit_task(
         max_attempts=max_attempts,
         delivery=delivery,
         idempotency_key=idempotency_key,
+        fairness_key=fairness_key,
     )
     return _answer(await submit(ctx, task))
 
@@ -299,6 +303,7 @@ async def schedule_task(
     max_attempts: MaxAttempts = 3,
     delivery: DeliveryChoice = "at_least_once",
     idempotency_key: IdempotencyKey = None,
+    fairness_key: FairnessKey = None,
     tags: Tags = None,
 ) -> ScheduledTask:
     """Have a tool called later, or again and again, durably. Give one of `at`, `delay` and `cron`.
@@ -336,6 +341,7 @@ async def schedule_task(
         max_attempts=max_attempts,
         delivery=delivery,
         idempotency_key=idempotency_key,
+        fairness_key=fairness_key,
     )
     submitted = await submit(ctx, task)
     due, following = submitted.run_at, []

@@ -1,0 +1,30 @@
+"""What the writer's thread remembers of the tasks, so that no operation has to count them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from .turns import Turns
+
+
+class Ledger:
+    """Follows the tables: each change of it is made, and undone, with one of theirs.
+
+    :param ageing: seconds of waiting that are worth a step of priority; 0 for none.
+    :ivar offset: what has to be added to the monotonic clock for the time of `Transaction.steady`.
+    """
+
+    def __init__(self, ageing: float) -> None:
+        self.ageing = ageing
+        self.turns = Turns()
+        self.offset = 0.0
+
+    def load(self, connection: sqlite3.Connection, now: float, monotonic: float) -> None:
+        """Learn how things stand.
+
+        :param now: seconds since the epoch.
+        :param monotonic: the same instant on a clock that nobody can set.
+        """
+        self.turns.load(connection)
+        # What became ready under a clock that was set back since must not seem to come last.
+        self.offset = max(now, self.turns.latest_ready_at) - monotonic
