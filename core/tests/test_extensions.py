@@ -77,6 +77,50 @@ PLUGIN = """
 """
 HOOKS = ("mcpd_http_routes", "mcpd_rpc_methods")
 
+#: Methods and routes that work with a service, which says where it is asked.
+SERVED = """
+    from __future__ import annotations
+    from contextlib import asynccontextmanager
+    import sniffio
+    from mcpd_core import Health, HttpRoute, Service, hookimpl, tool
+
+    @tool
+    async def say(text: str) -> str:
+        return text
+
+    class Station:
+        async def measure(self):
+            return sniffio.current_async_library()
+
+        def health(self):
+            return Health(True)
+
+    @asynccontextmanager
+    async def open_station(host):
+        yield Station()
+
+    @hookimpl
+    def mcpd_services():
+        return [Service("station", __name__ + ":open_station", runtime="RUNTIME")]
+
+    @hookimpl
+    def mcpd_rpc_methods(services):
+        async def measure(params, principal):
+            station = await services.get(params.get("service", "station"))
+            return {"here": sniffio.current_async_library(), "there": await station.measure()}
+
+        return {"station/measure": measure}
+
+    @hookimpl
+    def mcpd_http_routes(services):
+        async def page(scope, receive, send):
+            body = await (await services.get("station")).measure()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body.encode()})
+
+        return [HttpRoute("/station", ("GET",), page)]
+"""
+
 #: A transport of a plugin: a queue in each direction, in the library of its runtime.
 TRANSPORT = {
     "asyncio": """
@@ -286,6 +330,21 @@ async def test_what_a_method_raises_reaches_the_client_without_internals(
         error = (await client.request("weather/ask", {"fail": "x"}))["error"]
         assert error == {"code": -32603, "message": "Internal server error"}
     assert "ZeroDivisionError: secret" in caplog.text
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+async def test_methods_and_routes_reach_the_services_of_either_runtime(
+    plugin: Make, start: Start, runtime: str
+) -> None:
+    hooks = (*HOOKS, "mcpd_services")
+    row = plugin("station", SERVED.replace("RUNTIME", runtime), hooks)
+    async with start(row) as served, served.client() as client:
+        answer = await client.request("station/measure")
+        assert answer["result"] == {"here": "asyncio", "there": runtime}
+        error = (await client.request("station/measure", {"service": "tower"}))["error"]
+        assert error["message"].startswith("No enabled plugin offers the service 'tower'")
+        async with web(served) as root, httpx2.AsyncClient() as browser:
+            assert (await browser.get(f"{root}/station")).text == runtime
 
 
 async def test_the_methods_of_mcp_cannot_be_replaced(

@@ -62,6 +62,11 @@ async def anything(*arguments: object) -> Any:
     return None
 
 
+class NoServices:
+    async def get(self, name: str) -> Any:
+        raise AssertionError("nothing is looked up while hooks are called")
+
+
 # --- registration ---------------------------------------------------------------------------------
 
 
@@ -154,7 +159,8 @@ def test_what_is_no_extension_of_the_server_breaks_its_plugin(
 ) -> None:
     hooks = Hooks()
     hooks.register(plugin(**{hook: lambda: answer}), "p")
-    found: list[Any] = getattr(hooks, hook.removeprefix("mcpd_"))()
+    arguments = () if hook == "mcpd_transports" else (NoServices(),)
+    found: list[Any] = getattr(hooks, hook.removeprefix("mcpd_"))(*arguments)
     assert found == []
     assert complaint in hooks.broken["p"]
 
@@ -166,15 +172,16 @@ def test_extensions_of_the_server_come_with_their_plugins() -> None:
     hooks.register(
         plugin(
             mcpd_transports=lambda: [transport],
-            mcpd_rpc_methods=lambda: {"p/ask": anything},
+            mcpd_rpc_methods=lambda services: {"p/ask": services.get},
             mcpd_http_routes=lambda: [route],
         ),
         "p",
     )
     assert hooks.transports() == [("p", transport)]
     assert hooks.transports(only="q") == []
-    assert hooks.rpc_methods() == [("p", "p/ask", anything)]
-    assert hooks.http_routes() == [("p", route)]
+    services: Any = NoServices()
+    assert hooks.rpc_methods(services) == [("p", "p/ask", services.get)]
+    assert hooks.http_routes(services) == [("p", route)]
     assert hooks.broken == {}
 
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .services import Health as Health
     from .services import Registrar as Registrar
     from .services import Service as Service
+    from .services import ServiceFinder as ServiceFinder
     from .services import ServiceHost as ServiceHost
     from .spec import Annotations as Annotations
     from .spec import Answer as Answer
@@ -125,6 +126,7 @@ _HOMES = {
     "ResourceSpec": "spec",
     "SelectionError": "errors",
     "Service": "services",
+    "ServiceFinder": "services",
     "ServiceHost": "services",
     "ServiceUnavailable": "errors",
     "SettingsError": "errors",
@@ -192,6 +194,7 @@ __all__ = [
     "RpcHandler",
     "SelectionError",
     "Service",
+    "ServiceFinder",
     "ServiceHost",
     "ServiceUnavailable",
     "SettingsError",

@@ -18,7 +18,7 @@ from . import answers, hookspecs
 from .errors import McpdError, PluginLoadError
 from .faults import explain_import_failure
 from .hookspecs import CallObserver, HttpRoute, Outcome, RpcHandler, Transport
-from .services import Service
+from .services import Service, ServiceFinder
 from .spec import Call, RuntimeName, ToolSpec
 from .text import error_text, one_line
 
@@ -251,27 +251,29 @@ class Hooks:
             for transport in self._read(owner, hook, answers.transports, answer) or ()
         ]
 
-    def rpc_methods(self) -> list[tuple[str, str, RpcHandler]]:
+    def rpc_methods(self, services: ServiceFinder) -> list[tuple[str, str, RpcHandler]]:
         """Call ``mcpd_rpc_methods``.
 
+        :param services: finds the services that the methods work with.
         :returns: plugin, name and handler of each.
         """
         hook = "mcpd_rpc_methods"
         found = []
-        for owner, answer in self._answers(hook):
+        for owner, answer in self._answers(hook, services=services):
             methods = self._read(owner, hook, answers.rpc_methods, answer) or {}
             found += [(owner, name, handler) for name, handler in methods.items()]
         return found
 
-    def http_routes(self) -> list[tuple[str, HttpRoute]]:
+    def http_routes(self, services: ServiceFinder) -> list[tuple[str, HttpRoute]]:
         """Call ``mcpd_http_routes``.
 
+        :param services: finds the services that the routes work with.
         :returns: the routes with the plugin that each belongs to.
         """
         hook = "mcpd_http_routes"
         return [
             (owner, route)
-            for owner, answer in self._answers(hook)
+            for owner, answer in self._answers(hook, services=services)
             for route in self._read(owner, hook, answers.http_routes, answer) or ()
         ]
 

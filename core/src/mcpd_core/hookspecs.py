@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
 
-from .services import Registrar, Service
+from .services import Registrar, Service, ServiceFinder
 from .spec import Call, CallResult, Principal, ToolSpec
 
 if TYPE_CHECKING:
@@ -186,12 +186,15 @@ def mcpd_transports() -> Iterable[Transport]:  # type: ignore[empty-body]
 
 
 @hookspec
-def mcpd_rpc_methods() -> Mapping[str, RpcHandler]:  # type: ignore[empty-body]
+def mcpd_rpc_methods(  # type: ignore[empty-body]
+    services: ServiceFinder,
+) -> Mapping[str, RpcHandler]:
     """Return further JSON-RPC methods that the server answers, by name.
 
     A name has the form ``plugin/method``; those of the Model Context Protocol and those that begin
     with ``mcpd/`` are taken. Only the owner of the server may call them.
 
+    :param services: finds the services that the methods work with.
     :returns: ``async def`` functions that are awaited on the host's asyncio loop with the
         parameters and the `Principal`; an `McpdError` that one raises reaches the client as it is.
 
@@ -200,9 +203,13 @@ def mcpd_rpc_methods() -> Mapping[str, RpcHandler]:  # type: ignore[empty-body]
 
 
 @hookspec
-def mcpd_http_routes() -> Iterable[HttpRoute]:  # type: ignore[empty-body]
+def mcpd_http_routes(  # type: ignore[empty-body]
+    services: ServiceFinder,
+) -> Iterable[HttpRoute]:
     """Return further paths that are served over HTTP. They are guarded as MCP itself is: the
     ``Host`` and ``Origin`` headers are checked, and who may not call tools is refused.
+
+    :param services: finds the services that the routes work with.
 
     .. versionadded:: 0.1
     """

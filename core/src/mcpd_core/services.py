@@ -128,6 +128,19 @@ class ServiceHost(Protocol):
         ...
 
 
+class ServiceFinder(Protocol):
+    """Finds services for what plugins add to the server itself, such as JSON-RPC methods."""
+
+    async def get(self, name: str) -> Any:
+        """Return a service, started if need be; awaited on the host's asyncio loop.
+
+        :returns: the object itself when it lives in asyncio, else a proxy each of whose methods is
+            awaited.
+        :raises ServiceUnavailable: when no enabled plugin offers it, or it could not be started.
+        """
+        ...
+
+
 class Registrar(Protocol):
     """Receives what a plugin offers in its ``mcpd_register_tools`` hook."""
 

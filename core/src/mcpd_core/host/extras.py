@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..hooks import Hooks
 from ..hookspecs import HttpRoute, RpcHandler
+from ..services import ServiceFinder
+
+if TYPE_CHECKING:
+    from .host import Host
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+
+
+class Finder:
+    """Finds services for code that runs on the host's loop: `mcpd_core.ServiceFinder`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def get(self, name: str) -> Any:
+        return await self._host.service(name, await self._host.lanes.runtime("asyncio"))
 
 
 class Extras:
@@ -20,10 +34,14 @@ class Extras:
     Each hook is asked once for as long as the set of plugins stays the same.
 
     :param enabled: names the enabled plugins.
+    :param services: finds the services that they work with.
     """
 
-    def __init__(self, hooks: Hooks, enabled: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self, hooks: Hooks, enabled: Callable[[], Collection[str]], services: ServiceFinder
+    ) -> None:
         self._hooks = hooks
+        self._services = services
         self._enabled = enabled
         self._methods: Mapping[str, RpcHandler] | None = None
         self._routes: Mapping[str, HttpRoute] | None = None
@@ -35,14 +53,14 @@ class Extras:
     def rpc_methods(self) -> Mapping[str, RpcHandler]:
         """Return the JSON-RPC methods by name."""
         if self._methods is None:
-            found = ((p, name, handler) for p, name, handler in self._hooks.rpc_methods())
+            found = self._hooks.rpc_methods(self._services)
             self._methods = self._settled("JSON-RPC method", found)
         return self._methods
 
     def http_routes(self) -> Mapping[str, HttpRoute]:
         """Return the HTTP routes by path."""
         if self._routes is None:
-            found = ((p, route.path, route) for p, route in self._hooks.http_routes())
+            found = ((p, route.path, route) for p, route in self._hooks.http_routes(self._services))
             self._routes = self._settled("HTTP route", found)
         return self._routes
 

@@ -17,7 +17,7 @@ from ..services import Health
 from ..spec import Answer, CallResult, Offer, Principal, Progress, ToolCall, ToolSpec
 from .binding import Binder
 from .calling import CallPath
-from .extras import Extras
+from .extras import Extras, Finder
 from .flight import Flights
 from .lane import Lane
 from .lanes import Lanes
@@ -71,7 +71,9 @@ class Host(CallPath):
         self._services = Services(self)
         self._watchers: list[Callable[[], None]] = []
         #: What plugins add to the server.
-        self.extras = Extras(self._hooks, lambda: {row.name for row in self.inventory.enabled})
+        self.extras = Extras(
+            self._hooks, lambda: {row.name for row in self.inventory.enabled}, Finder(self)
+        )
         #: Serves a client over a connected socket, on behalf of a principal and under a name; set
         #: by the server, where there is one.
         self.stream_server: StreamServer | None = None
