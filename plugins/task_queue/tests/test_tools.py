@@ -419,6 +419,7 @@ async def test_statistics_say_what_the_engine_can_do(start: Start) -> None:
             "payload_limit": 2_048,
             "result_limit": None,
             "transactional_graph_advance": False,
+            "backup": True,
         }
 
 

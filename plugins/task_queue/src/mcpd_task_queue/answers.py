@@ -198,6 +198,7 @@ def engine(capabilities: Capabilities) -> Engine:
         "payload_limit": capabilities.payload_limit,
         "result_limit": capabilities.result_limit,
         "transactional_graph_advance": capabilities.transactional_graph_advance,
+        "backup": capabilities.backup,
     }
 
 

@@ -34,6 +34,7 @@ class Capabilities:
     :ivar result_limit: bytes of JSON that the result of a task may take; ``None``: any number.
     :ivar transactional_graph_advance: whether completing a task and making those ready that depend
         on it is one transaction.
+    :ivar backup: whether the store can be copied while it is in use.
     """
 
     engine: str
@@ -46,6 +47,7 @@ class Capabilities:
     payload_limit: int | None
     result_limit: int | None = None
     transactional_graph_advance: bool = False
+    backup: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a record that cannot be true.

@@ -84,6 +84,12 @@ class StoreBroken(StoreError):
     code = "store_broken"
 
 
+class BackupFailed(StoreError):
+    """Raised when a backup was not made; nothing of it is left."""
+
+    code = "backup_failed"
+
+
 class StoreUnusable(StoreError):
     """Raised when a store cannot be opened: locked, made by a newer version, not a store at all."""
 

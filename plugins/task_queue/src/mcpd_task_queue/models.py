@@ -207,6 +207,7 @@ class Engine(TypedDict):
             "transaction."
         ),
     ]
+    backup: Annotated[bool, Field(description="Whether it can be copied while it is in use.")]
 
 
 class Stats(TypedDict):

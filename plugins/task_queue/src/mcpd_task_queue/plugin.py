@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from mcpd_core import Registrar, Service, hookimpl
+from mcpd_core import Registrar, Service, ServiceFinder, hookimpl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
+
+    from mcpd_core import RpcHandler
 
 
 @hookimpl
@@ -30,3 +34,11 @@ def mcpd_settings() -> tuple[str, type[BaseModel]]:
     from .settings import TaskQueueSettings
 
     return "task_queue", TaskQueueSettings
+
+
+@hookimpl
+def mcpd_rpc_methods(services: ServiceFinder) -> Mapping[str, RpcHandler]:
+    """Answer what only the owner of the server may ask for."""
+    from .rpc import methods
+
+    return methods(services)

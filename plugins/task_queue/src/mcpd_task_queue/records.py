@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from mcpd_core import CallResult, Principal, Progress
@@ -379,6 +380,24 @@ class Change:
     after: TaskState | None
     cancelling: bool = False
     offered: Offered | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class BackedUp:
+    """A backup that was made.
+
+    :ivar path: the folder that it is in.
+    :ivar bytes: of the copied tasks; what is kept beside them comes on top.
+    :ivar tasks: how many it has.
+    :ivar blobs: how many large results it has.
+    :ivar seconds: how long it took.
+    """
+
+    path: Path
+    bytes: int
+    tasks: int
+    blobs: int
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -21,6 +22,7 @@ from .records import (
     BUILT_IN,
     SETTLED,
     Activity,
+    BackedUp,
     Cancelled,
     Change,
     Changed,
@@ -389,6 +391,13 @@ class TaskQueue:
     async def activity(self, principal: Principal, seconds: float) -> Activity:
         """Say what the principal's tasks were like that ended in the last seconds."""
         return await self._bridge.wait(self._store.activity(principal, seconds))
+
+    async def backup(self, path: Path) -> BackedUp:
+        """Copy the whole store, everybody's tasks, into a folder to be made.
+
+        :raises BackupFailed: when that was not possible; nothing of it is left then.
+        """
+        return await self._bridge.wait(self._store.backup(path))
 
     def load(self) -> Mapping[str, Any]:
         """Return how many workers there are and how many run something."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mcpd_core import CallResult, Principal
@@ -27,6 +28,7 @@ from mcpd_core import CallResult, Principal
 from .capabilities import Capabilities
 from .records import (
     Activity,
+    BackedUp,
     Cancelled,
     Change,
     Changed,
@@ -285,6 +287,16 @@ class TaskStore(Protocol):
 
     def health(self) -> StoreHealth:
         """Say how the store is, without waiting."""
+        ...
+
+    def backup(self, path: Path) -> Future[BackedUp]:
+        """Copy the whole store, as it is when the future is resolved, while it is in use.
+
+        :param path: of a folder to be made; it is there when all of the copy is on the disk, or
+            not at all.
+        :raises TaskRefused: at once, when the engine's `capabilities` have no backup.
+        :raises BackupFailed: in the future, saying why; nothing of the copy is left then.
+        """
         ...
 
     def close(self) -> Future[None]:

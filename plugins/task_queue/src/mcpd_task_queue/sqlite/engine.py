@@ -15,6 +15,7 @@ from mcpd_task_queue.errors import StoreUnusable
 from mcpd_task_queue.records import (
     STATES,
     Activity,
+    BackedUp,
     Cancelled,
     Change,
     Changed,
@@ -37,6 +38,7 @@ from mcpd_task_queue.records import (
 from mcpd_task_queue.store import Listener, Resolution, Verdict
 
 from . import changes, managing, queries, sweeping, workers
+from .backup import Backups
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .ledger import Ledger
 from .rows import arguments_text, digest, error_text, result_text, shorten
@@ -91,6 +93,7 @@ class SQLiteTaskStore:
             recurring=True,
             dedup_window=None,
             payload_limit=largest_arguments,
+            backup=True,
         )
         self._clock = clock
         self._ageing = ageing
@@ -131,6 +134,7 @@ class SQLiteTaskStore:
             committed=self._committed,
         )
         self._reader = Reader(path, reading, "mcpd-task-store-reader")
+        self._backups = Backups(path, self._writer)
         self._closed: Future[None] | None = None
 
     @property
@@ -354,6 +358,12 @@ class SQLiteTaskStore:
         trouble = self._writer.trouble
         counts: dict[TaskState, int] = {state: self._counts.get(state, 0) for state in STATES}
         return StoreHealth(trouble is None, "" if trouble is None else str(trouble), counts)
+
+    # --- keeping ----------------------------------------------------------------------------------
+
+    def backup(self, path: Path) -> Future[BackedUp]:
+        """Copy the whole store while it is in use."""
+        return self._backups.make(path)
 
     # --- the end ----------------------------------------------------------------------------------
 

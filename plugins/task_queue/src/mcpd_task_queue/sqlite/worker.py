@@ -71,6 +71,16 @@ class Transaction:
         self.changes.append(Change(task_id, before, after, cancelling, offered))
 
 
+class Apart(Generic[T]):
+    """What the writer does with its connection between two commits, outside any transaction."""
+
+    def __init__(self, function: Callable[[sqlite3.Connection], T]) -> None:
+        self.function = function
+
+    def __call__(self, _: Transaction) -> T:
+        raise AssertionError("the writer takes these out of the batch")
+
+
 class _Worker(Generic[C]):
     """A thread with a queue of operations, each with the future that its caller waits for."""
 
@@ -80,6 +90,7 @@ class _Worker(Generic[C]):
         self._queue: SimpleQueue[tuple[Callable[[C], Any], Future[Any]] | None] = SimpleQueue()
         self._gate = threading.Lock()
         self._closed: Future[None] | None = None
+        self._ended = False
         # A daemon thread: a process that is told to die does not wait for a slow disk. What was not
         # committed was not acknowledged either.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -104,23 +115,26 @@ class _Worker(Generic[C]):
             return self._closed
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
-            batch = [self._queue.get()]
-            try:
-                while len(batch) < LARGEST_BATCH:
-                    batch.append(self._queue.get_nowait())
-            except Empty:
-                pass
-            # Nothing is queued behind the end mark.
-            going_on = batch[-1] is not None
-            self._work([item for item in batch if item is not None])
+        while not self._ended:
+            self._serve(self._queue.get())
         try:
             self._leave()
         except sqlite3.Error as error:
             log.warning("%s", in_words(self._path, error, "closing"))
         assert self._closed is not None
         self._closed.set_result(None)
+
+    def _serve(self, first: tuple[Callable[[C], Any], Future[Any]] | None) -> None:
+        """Do an operation, together with those that were queued meanwhile."""
+        batch = [first]
+        try:
+            while len(batch) < LARGEST_BATCH:
+                batch.append(self._queue.get_nowait())
+        except Empty:
+            pass
+        # Nothing is queued behind the end mark.
+        self._ended = batch[-1] is None
+        self._work([item for item in batch if item is not None])
 
     def _work(self, batch: Sequence[tuple[Callable[[C], Any], Future[Any]]]) -> None:
         raise NotImplementedError
@@ -186,10 +200,46 @@ class Writer(_Worker[Transaction]):
         self.operations = 0
         super().__init__(path, connection, "mcpd-task-store")
 
+    def between(self, function: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Have something done with the writer's connection between two commits.
+
+        :param function: leaves no transaction open. What takes long calls `serve` now and then.
+        """
+        return self.do(Apart(function))
+
+    def serve(self) -> None:
+        """Do what was asked for meanwhile; for a function given to `between`.
+
+        :raises StoreClosed: when the store is being closed and the function must end.
+        """
+        if not self._ended:
+            try:
+                self._serve(self._queue.get_nowait())
+            except Empty:
+                pass
+        if self._ended:
+            raise StoreClosed(f"The task store {self._path} is being closed.")
+
     def _work(self, batch: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
         live = [item for item in batch if item[1].set_running_or_notify_cancel()]
-        if not live:
-            return
+        changes = [item for item in live if not isinstance(item[0], Apart)]
+        if changes:
+            self._change(changes)
+        for operation, future in live:
+            if isinstance(operation, Apart):
+                self._do_apart(operation, future)
+
+    def _do_apart(self, operation: Apart[T], future: Future[T]) -> None:
+        try:
+            answer = operation.function(self._connection)
+        except sqlite3.Error as error:
+            future.set_exception(in_words(self._path, error, "looking after it"))
+        except Exception as error:  # noqa: BLE001 - the boundary: it belongs to the caller
+            future.set_exception(error)
+        else:
+            future.set_result(answer)
+
+    def _change(self, live: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
         if isinstance(self.trouble, StoreBroken):
             # After a failed write the kernel may have dropped what it could not write, and a second
             # fsync would call that a success: only replaying the log can tell what is there.

@@ -1,0 +1,191 @@
+"""`Backups`: copies of the store that are made while it is in use.
+
+The copy is made by the writer itself, a few pages at a time between its commits. SQLite passes on
+to the copy what the same connection changes meanwhile, so that it neither starts over, as a copy
+through another connection does with each commit, nor holds a read transaction, behind which the
+write-ahead log would grow (https://www.sqlite.org/backup.html). Measured with 200,000 tasks
+(118 MB) and a submitter that never rests: 1.5 s in steps of half a megabyte, the log staying as it
+is; ``VACUUM INTO`` takes 1.2 s, and the log grows by 60 MB; steps on another connection do not end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sqlite3
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+from mcpd_task_queue.errors import BackupFailed, StoreError
+from mcpd_task_queue.records import BackedUp
+
+from .connection import sync_directory
+from .worker import Writer
+
+#: Pages that are copied before the writer looks for other work; it takes half a millisecond.
+STEP = 128
+#: What a copy is called in its folder: the folder can then stand where the store's stands.
+DATABASE, BLOBS = "tasks.db", "blobs"
+
+
+class Backups:
+    """Makes backups of one store, one at a time.
+
+    :param database: of the store.
+    :param writer: whose connection is copied.
+    """
+
+    def __init__(self, database: Path, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+        self._busy = threading.Lock()
+
+    def make(self, path: Path) -> Future[BackedUp]:
+        """Make a backup (see `TaskStore.backup`)."""
+        future: Future[BackedUp] = Future()
+        if not self._busy.acquire(blocking=False):
+            future.set_exception(
+                BackupFailed("A backup is being made already.", hint="Wait for it to end.")
+            )
+            return future
+        threading.Thread(
+            target=self._run, args=(path, future), name="mcpd-task-store-backup", daemon=True
+        ).start()
+        return future
+
+    def _run(self, path: Path, future: Future[BackedUp]) -> None:
+        answer: BackedUp | Exception
+        try:
+            answer = self._make(path)
+        except StoreError as error:
+            answer = error
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            answer = BackupFailed(
+                f"The backup {path} was not made: {reason}.",
+                hint="Choose a folder that can be written, on a disk with enough room.",
+            )
+        except Exception as error:  # noqa: BLE001 - the boundary: the caller must not be left waiting
+            answer = error
+        finally:
+            self._busy.release()
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    def _make(self, path: Path) -> BackedUp:
+        started = time.monotonic()
+        self._check(path)
+        # Beside its place, so that it can be put there in one step.
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        unfinished.mkdir(mode=0o700)
+        try:
+            copy = unfinished / DATABASE
+            os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            # Before and after: the copy may refer to what is purged meanwhile, and to what is new.
+            blobs = self._take_blobs(unfinished)
+            self._copy(copy)
+            tasks = _verified(copy)
+            blobs |= self._take_blobs(unfinished)
+            _sync_file(copy)
+            for folder, _, _ in os.walk(unfinished):
+                sync_directory(Path(folder))
+            self._check(path)
+            unfinished.rename(path)
+            sync_directory(path.parent)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        size = (path / DATABASE).stat().st_size
+        return BackedUp(path, size, tasks, len(blobs), time.monotonic() - started)
+
+    def _check(self, path: Path) -> None:
+        if os.path.lexists(path):
+            raise BackupFailed(
+                f"No backup was made: {path} exists already.",
+                hint="Choose a folder that does not exist; nothing is overwritten.",
+            )
+        if not path.parent.is_dir():
+            raise BackupFailed(
+                f"No backup was made: {path.parent} is no folder.", hint="Make it first."
+            )
+        if self._database.parent.resolve() in (
+            path.parent.resolve(),
+            *path.parent.resolve().parents,
+        ):
+            raise BackupFailed(
+                f"No backup was made: {path} is in the folder of the store itself.",
+                hint="Choose a folder elsewhere, best on another disk.",
+            )
+
+    def _copy(self, copy: Path) -> None:
+        target = sqlite3.connect(copy, isolation_level=None, check_same_thread=False)
+        try:
+            # A copy that is not finished is thrown away; its one fsync comes at the end.
+            target.execute("PRAGMA journal_mode = OFF")
+            target.execute("PRAGMA synchronous = OFF")
+
+            def in_steps(source: sqlite3.Connection) -> None:
+                source.backup(target, pages=STEP, progress=lambda *_: self._writer.serve())
+
+            self._writer.between(in_steps).result()
+        finally:
+            target.close()
+
+    def _take_blobs(self, into: Path) -> set[str]:
+        """Take along what is stored beside the database; returns the names."""
+        taken = set()
+        for file in sorted((self._database.parent / BLOBS).glob("[0-9a-f][0-9a-f]/*")):
+            if not _is_hash(file.name):
+                continue  # it is being written
+            target = into / BLOBS / file.parent.name / file.name
+            taken.add(file.name)
+            if target.exists():
+                continue
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                # One file under two names will do: what is named by its content never changes.
+                os.link(file, target)
+            except FileNotFoundError:
+                taken.discard(file.name)  # purged this moment
+            except OSError:
+                shutil.copyfile(file, target)
+                target.chmod(0o600)
+                _sync_file(target)
+        return taken
+
+
+def _is_hash(name: str) -> bool:
+    return len(name) >= 32 and set(name) <= set("0123456789abcdef")
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _verified(copy: Path) -> int:
+    """Return how many tasks a copy has, once it is known to be sound.
+
+    :raises BackupFailed: when it is not.
+    """
+    # Nobody else knows of the file: `immutable` spares it the files of a log beside it.
+    connection = sqlite3.connect(f"{copy.absolute().as_uri()}?immutable=1", uri=True)
+    try:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise BackupFailed(
+                f"The backup was not made: its copy is damaged ({verdict}).",
+                hint="Run `mcpd doctor`: the store itself may be damaged.",
+            )
+        (tasks,) = connection.execute("SELECT count(*) FROM task").fetchone()
+        return int(tasks)
+    finally:
+        connection.close()
