@@ -13,7 +13,7 @@ import pytest
 from mcpd_core import CallResult, Principal
 from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.errors import StoreClosed, TaskRefused
-from mcpd_task_queue.records import Filter, NewTask, Recorded, Submitted, Worker
+from mcpd_task_queue.records import BackedUp, Filter, NewTask, Recorded, Submitted, Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 from mcpd_task_queue.testing import Clock, New, OpenStore, TaskStoreConformance
 from mcpd_task_queue.testing.capable import Capable
@@ -65,7 +65,11 @@ class Frugal(SQLiteTaskStore):
             delay=False,
             recurring=False,
             result_limit=2_048,
+            backup=False,
         )
+
+    def backup(self, path: Path) -> Future[BackedUp]:
+        raise TaskRefused("This engine makes no backups.")
 
     def check(self, task: NewTask) -> None:
         if lacking := self.capabilities.lacking(task):

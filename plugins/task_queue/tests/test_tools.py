@@ -405,7 +405,6 @@ async def test_statistics_tell_of_the_last_hour(start: Start) -> None:
         assert lately["average_run"] >= 0
 
 
-@pytest.mark.anyio
 async def test_statistics_say_what_the_engine_can_do(start: Start) -> None:
     async with start(task_queue={"durability": "normal", "largest_arguments": 2_048}) as host:
         assert (await ask(host, "get_queue_stats"))["engine"] == {

@@ -230,6 +230,9 @@ class Writer(_Worker[Transaction]):
                 self._do_apart(operation, future)
 
     def _do_apart(self, operation: Apart[T], future: Future[T]) -> None:
+        if isinstance(self.trouble, StoreBroken):
+            future.set_exception(self.trouble)
+            return
         try:
             answer = operation.function(self._connection)
         except sqlite3.Error as error:

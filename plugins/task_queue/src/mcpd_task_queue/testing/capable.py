@@ -10,7 +10,7 @@ import pytest
 
 from mcpd_core import CallResult, Principal
 from mcpd_task_queue.capabilities import Capabilities
-from mcpd_task_queue.errors import TaskRefused
+from mcpd_task_queue.errors import BackupFailed, TaskRefused
 from mcpd_task_queue.records import NewTask
 from mcpd_task_queue.store import TaskStore
 
@@ -121,6 +121,27 @@ class Capable(StoreSuite):
             assert store.sweep().result().purged == 1
             (again,) = store.submit([new(idempotency_key="k")]).result()
             assert (again.outcome, again.task_id == first) == ("created", False)
+
+    def test_it_is_copied_while_it_is_in_use_if_the_record_says_so(
+        self, store: TaskStore, new: New, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        submit(store, new(), new())
+        # Not among what belongs to the store itself.
+        path = tmp_path_factory.mktemp("copies") / "first"
+        if not store.capabilities.backup:
+            with pytest.raises(TaskRefused):
+                store.backup(path)
+            assert not path.exists()
+            return
+        asked = [store.submit([new()]) for _ in range(20)]
+        made = store.backup(path).result()
+        assert all(future.result() for future in asked)
+        assert (made.path, made.tasks) == (path, 22), "it has what was asked for before it"
+        before = sorted(file.stat().st_mtime_ns for file in path.rglob("*"))
+        with pytest.raises(BackupFailed):
+            store.backup(path).result()
+        assert sorted(file.stat().st_mtime_ns for file in path.rglob("*")) == before
+        assert [entry.name for entry in path.parent.iterdir()] == ["first"]
 
     def test_no_more_is_said_than_the_protocol_has_operations_for(
         self, capabilities: Capabilities
