@@ -23,6 +23,7 @@ import asyncio
 import contextvars
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -186,13 +187,13 @@ class CallConformance:
         assert await way.run(tool, deadline=time.monotonic() + 60) == "done"
 
 
-class RuntimeConformance(CallConformance):
+class RuntimeConformance(CallConformance, ABC):
     """What is promised of a `Runtime`; a subclass defines the fixture ``runtime``, which yields a
     started one, and `is_inside`."""
 
+    @abstractmethod
     def is_inside(self) -> bool:
         """Tell whether the calling code runs in the runtime; asked of the library it drives."""
-        raise NotImplementedError("say how code can tell that it runs in your runtime")
 
     @pytest.fixture
     async def way(self, runtime: Runtime) -> Way:
