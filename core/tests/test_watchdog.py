@@ -21,12 +21,13 @@ import trio
 import trio.lowlevel
 
 from mcpd_core.host import sampling
-from mcpd_core.host.looking import Looker, Place
+from mcpd_core.host.looking import Looker, Place, Watched
 from mcpd_core.host.stalls import LASTING, Look, Stall, Stalls
-from mcpd_core.host.watchdog import PAUSE, Record
+from mcpd_core.host.watchdog import PAUSE, Record, Watchdog
 from mcpd_core.runtimes import TrioRuntime
 from mcpd_core.runtimes.trio_private import task_seen_from_outside
-from mcpd_core.spec import ToolSpec
+from mcpd_core.settings import WatchdogSettings
+from mcpd_core.spec import Call, Principal, ToolSpec
 from mcpd_core.testing import MakeHost, PluginHost
 from mcpd_core.testing.planting import PlantedPlugin, WritePlugin
 
@@ -637,6 +638,27 @@ async def test_a_watchdog_that_fails_says_so_and_calls_go_on(
             await blocking.call("polite", until=0.01)
         await blocking.call("polite", until=0.1)
     assert caplog.text.count(said) == 1
+
+
+def test_a_loop_that_is_closed_under_it_is_no_failure_of_the_watchdog(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    moved: list[str] = []
+
+    def move(label: str) -> bool:
+        moved.append(label)
+        return True
+
+    async def make() -> Watchdog:
+        return Watchdog(WatchdogSettings(policy="move", offences=1), move, lambda: None)
+
+    watchdog = asyncio.run(make())
+    call = Call("1", ToolSpec("slow", "", {}, "a:b", "acme"), {}, Principal("local", "1"), "test")
+    place = Place("tools.py", 3, "slow")
+    # What the thread that looks does as it finds the stall, which may be after the loop's end.
+    watchdog._charge(Stall(Watched(call), 1.0, place, lasts=False, told=False))
+    assert "the plugin acme has blocked the loop for 1.00 s" in caplog.text
+    assert moved == []
 
 
 def test_another_thread_sees_which_task_of_trio_runs() -> None:

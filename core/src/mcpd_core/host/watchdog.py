@@ -168,7 +168,10 @@ class Watchdog:
             )
         guilty = record.offences >= self._settings.offences and not record.judged
         if guilty and self._policy(call.spec) == "move":
-            self._loop.call_soon_threadsafe(self._judge, record)
+            try:
+                self._loop.call_soon_threadsafe(self._judge, record)
+            except RuntimeError:
+                _log.debug("The loop has been closed under the watchdog.")
 
     # --- on the host's thread -----------------------------------------------------------------
 
