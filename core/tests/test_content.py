@@ -44,8 +44,9 @@ from mcpd_core.selection import select
 from mcpd_core.server.content import RESOURCE_NOT_FOUND
 from mcpd_core.server.mcp import McpServer
 from mcpd_core.server.results import REFUSED
+from mcpd_core.server.sdk_streams import ChannelReadStream, ChannelWriteStream
 from mcpd_core.server.session import Session
-from mcpd_core.server.streams import ChannelReadStream, ChannelWriteStream, LineChannel
+from mcpd_core.server.streams import LineChannel
 from mcpd_core.testing import MakeHost, PlantedPlugin, WritePlugin
 
 pytestmark = pytest.mark.anyio

@@ -29,8 +29,9 @@ from mcpd_core.server import engine as engine_module
 from mcpd_core.server.mcp import McpServer, instructions
 from mcpd_core.server.notifier import LIMIT
 from mcpd_core.server.results import ERROR_META
+from mcpd_core.server.sdk_streams import ChannelReadStream, ChannelWriteStream
 from mcpd_core.server.session import Session
-from mcpd_core.server.streams import ChannelReadStream, ChannelWriteStream, LineChannel
+from mcpd_core.server.streams import LineChannel
 from mcpd_core.settings import load_settings
 from mcpd_core.spec import CallResult, Principal, Progress
 

@@ -16,7 +16,8 @@ from mcp.shared.message import SessionMessage
 from mcp_types import ErrorData, JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
 from mcpd_core.server import wire
-from mcpd_core.server.streams import ChannelReadStream, ChannelWriteStream, LineChannel
+from mcpd_core.server.sdk_streams import ChannelReadStream, ChannelWriteStream
+from mcpd_core.server.streams import LineChannel
 
 pytestmark = pytest.mark.anyio
 

@@ -36,8 +36,9 @@ from .engine import Engine, unsupported
 from .leading import lead
 from .listing import PAGE, ToolListing
 from .results import error_of, result_of, result_of_misfit
+from .sdk_streams import ChannelReadStream, ChannelWriteStream
 from .session import Session
-from .streams import ChannelReadStream, ChannelWriteStream, LineChannel
+from .streams import LineChannel
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,9 @@ from mcp_types import jsonrpc_message_adapter
 
 from ..host import Host
 from ..server.mcp import McpServer
+from ..server.sdk_streams import ChannelReadStream, ChannelWriteStream
 from ..server.session import Session
-from ..server.streams import ChannelReadStream, ChannelWriteStream, LineChannel
+from ..server.streams import LineChannel
 from ..server.wire import encode
 from .hosts import PluginSource, SettingsTables, in_trio, inventory, local_user, read_settings
 
