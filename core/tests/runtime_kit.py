@@ -1,4 +1,4 @@
-"""The trio runtime on every rung and every loop, for the tests of its promises."""
+"""The runtimes of trio on every rung and every loop, for the tests of their promises."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -14,7 +14,7 @@ import sniffio
 import trio
 import trio.lowlevel
 
-from mcpd_core.runtimes import TrioRuntime
+from mcpd_core.runtimes import ThreadBridge, TrioRuntime
 from mcpd_core.runtimes.trio_drivers import Choice
 
 HAS_EPOLL = hasattr(select, "epoll")
@@ -29,10 +29,14 @@ RUNGS = [
     pytest.param(("fused", False), id="fused-queued", marks=needs_epoll),
     pytest.param(("guest", True), id="guest"),
 ]
+THREAD = pytest.param(("thread", True), id="thread")
 LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
     pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=needs_uvloop),
 ]
+
+#: What runs functions in trio, in the host's thread or in one of its own.
+AnyRuntime = TrioRuntime | ThreadBridge
 
 
 class EveryRung:
@@ -52,6 +56,26 @@ class EveryRung:
     @pytest.fixture
     async def runtime(self, rung: Any, anyio_backend: Any) -> AsyncIterator[TrioRuntime]:
         runtime = await started(*rung)
+        assert on_uvloop() == anyio_backend[1]["use_uvloop"]
+        yield runtime
+        await runtime.aclose()
+        assert asyncio.current_task() is not None
+        assert library() == "asyncio"
+
+
+class ThreadToo(EveryRung):
+    """Gives the tests of a subclass also a ``runtime`` that has a thread of its own.
+
+    What such a test shares between the two sides has to bear it: see `Signal` and `tell`.
+    """
+
+    @pytest.fixture(params=[*RUNGS, THREAD])
+    def rung(self, request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+    @pytest.fixture
+    async def runtime(self, rung: Any, anyio_backend: Any) -> AsyncIterator[AnyRuntime]:
+        runtime = await started_anywhere(*rung)
         assert on_uvloop() == anyio_backend[1]["use_uvloop"]
         yield runtime
         await runtime.aclose()
@@ -85,6 +109,45 @@ async def started(rung: Choice, eager: bool = True) -> TrioRuntime:
     return runtime
 
 
+async def started_anywhere(rung: Choice | Literal["thread"], eager: bool = True) -> AnyRuntime:
+    """Return what `started` does, or a thread that was started."""
+    if rung != "thread":
+        return await started(rung, eager)
+    bridge = ThreadBridge("trio", patience=20, label="test")
+    await bridge.start()
+    assert bridge.rung == rung
+    assert bridge.running
+    return bridge
+
+
+def nothing_is_left(runtime: AnyRuntime) -> bool:
+    """Tell whether a runtime remembers no call, in either direction."""
+    inward = runtime._live if isinstance(runtime, ThreadBridge) else runtime._visits
+    return not runtime._crossings and not inward
+
+
+def tell(runtime: AnyRuntime, call: Callable[[], object]) -> None:
+    """Have a function called where trio runs: at once, where that is this thread."""
+    if isinstance(runtime, ThreadBridge):
+        runtime._tell(call)
+    else:
+        call()
+
+
+class Signal:
+    """An event of the host's loop that may be set from trio, in whichever thread that runs."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self) -> None:
+        await within(20, self._event.wait)
+
+
 def on_uvloop() -> bool:
     return type(asyncio.get_running_loop()).__module__.startswith("uvloop")
 
@@ -94,12 +157,20 @@ def library() -> str:
     found = sniffio.current_async_library()
     if found == "trio":
         assert trio.lowlevel.current_task() is not None
-        assert asyncio.current_task() is None
+        assert not in_asyncio_task()
     else:
-        assert asyncio.current_task() is not None
+        assert in_asyncio_task()
         assert not in_trio_task()
     assert (anyio.get_cancelled_exc_class() is trio.Cancelled) == (found == "trio")
     return found
+
+
+def in_asyncio_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        # No loop runs in this thread.
+        return False
 
 
 def in_trio_task() -> bool:

@@ -24,9 +24,21 @@ from mcpd_core.errors import CallCancelled, ToolUnavailable
 from mcpd_core.runtimes import Expired, TrioRuntime
 from mcpd_core.runtimes.trio_berths import MOST_KEPT
 
-from .runtime_kit import EveryRung, library, started, turns, within
+from .runtime_kit import (
+    AnyRuntime,
+    EveryRung,
+    Signal,
+    ThreadToo,
+    library,
+    nothing_is_left,
+    started,
+    started_anywhere,
+    tell,
+    turns,
+    within,
+)
 
-STORM = int(os.environ.get("MCPD_STORM", "5000"))
+STORM = int(os.environ.get("MCPD_STORM", "2000"))
 AT_ONCE = 100
 
 
@@ -54,8 +66,8 @@ class Load:
 
 
 @pytest.mark.timeout(60 + STORM // 100)
-class TestAStormOfRandomCancellations(EveryRung):
-    async def test_from_asyncio_leaves_nothing_behind(self, runtime: TrioRuntime) -> None:
+class TestAStormOfRandomCancellations(ThreadToo):
+    async def test_from_asyncio_leaves_nothing_behind(self, runtime: AnyRuntime, rung: Any) -> None:
         load = Load(7)
         ends = {"returned": 0, "cancelled": 0}
 
@@ -79,10 +91,14 @@ class TestAStormOfRandomCancellations(EveryRung):
         assert sum(ends.values()) == STORM // AT_ONCE * AT_ONCE
         assert all(ends.values())
         assert load.running == 0
-        assert not runtime._crossings
-        assert await runtime.run(_tasks) == await _tasks_of_an_idle_run(runtime)
+        assert nothing_is_left(runtime)
+        living = await runtime.run(_tasks)
+        await runtime.aclose()
+        idle = await started_anywhere(*rung)
+        assert living == await idle.run(_tasks)
+        await idle.aclose()
 
-    async def test_from_trio_leaves_nothing_behind(self, runtime: TrioRuntime) -> None:
+    async def test_from_trio_leaves_nothing_behind(self, runtime: AnyRuntime) -> None:
         load = Load(11)
         ends = {"returned": 0, "cancelled": 0}
 
@@ -112,10 +128,9 @@ class TestAStormOfRandomCancellations(EveryRung):
         assert sum(ends.values()) == STORM // AT_ONCE * AT_ONCE
         assert all(ends.values())
         assert load.running == 0
-        assert not runtime._visits
-        assert not runtime._crossings
+        assert nothing_is_left(runtime)
 
-    async def test_through_both_borders_leaves_nothing_behind(self, runtime: TrioRuntime) -> None:
+    async def test_through_both_borders_leaves_nothing_behind(self, runtime: AnyRuntime) -> None:
         load = Load(13)
 
         async def there_and_back(steps: int) -> int:
@@ -137,8 +152,7 @@ class TestAStormOfRandomCancellations(EveryRung):
         for _ in range(STORM // AT_ONCE // 2):
             await within(60, lambda: asyncio.gather(*(one() for _ in range(AT_ONCE))))
         assert load.running == 0
-        assert not runtime._visits
-        assert not runtime._crossings
+        assert nothing_is_left(runtime)
 
 
 async def _tasks() -> int:
@@ -158,25 +172,20 @@ def _below(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
             yield from _below(child)
 
 
-async def _tasks_of_an_idle_run(runtime: TrioRuntime) -> int:
-    await runtime.aclose()
-    await runtime.start()
-    return await runtime.run(_tasks)
-
-
-class TestCancellationAndCompletionInOneTurn(EveryRung):
+class TestCancellationAndCompletionInOneTurn(ThreadToo):
     @pytest.mark.parametrize("order", ["cancel first", "complete first", "cancel in the next turn"])
     async def test_the_caller_is_cancelled_and_hears_of_the_end(
-        self, runtime: TrioRuntime, order: str
+        self, runtime: AnyRuntime, order: str
     ) -> None:
         loop = asyncio.get_running_loop()
         ended = []
-        go, inside = trio.Event(), asyncio.Event()
+        event, inside = trio.Event(), Signal()
+        go = partial(tell, runtime, event.set)
 
         async def tool() -> None:
             try:
                 inside.set()
-                await go.wait()
+                await event.wait()
             finally:
                 ended.append(True)
 
@@ -185,12 +194,12 @@ class TestCancellationAndCompletionInOneTurn(EveryRung):
         if order == "cancel first":
             # The future that the caller waits for is done now, and the tool ends all the same.
             task.cancel()
-            go.set()
+            go()
         elif order == "complete first":
-            go.set()
+            go()
             task.cancel()
         else:
-            go.set()
+            go()
             loop.call_soon(task.cancel)
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(task, 10)
@@ -199,7 +208,7 @@ class TestCancellationAndCompletionInOneTurn(EveryRung):
 
     @pytest.mark.parametrize("cancel_first", [True, False])
     async def test_a_visit_that_ends_as_it_is_cancelled_is_heard_of(
-        self, runtime: TrioRuntime, cancel_first: bool
+        self, runtime: AnyRuntime, cancel_first: bool
     ) -> None:
         go = asyncio.Event()
         scopes = []
@@ -218,15 +227,15 @@ class TestCancellationAndCompletionInOneTurn(EveryRung):
         await turns(4)
         while not scopes:
             await asyncio.sleep(0.001)
-        steps: list[Callable[[], Any]] = [scopes[0].cancel, go.set]
+        steps: list[Callable[[], Any]] = [partial(tell, runtime, scopes[0].cancel), go.set]
         for step in steps if cancel_first else reversed(steps):
             step()
         assert await asyncio.wait_for(task, 10) in ("done", "cancelled")
-        assert not runtime._visits
+        assert nothing_is_left(runtime)
 
-    async def test_a_visit_that_is_cancelled_before_its_first_step_lets_its_caller_go_on(
-        self, runtime: TrioRuntime
-    ) -> None:
+
+class TestAVisitThatHasNotBegun(EveryRung):
+    async def test_and_is_cancelled_lets_its_caller_go_on(self, runtime: TrioRuntime) -> None:
         ran = []
 
         async def visit() -> None:
@@ -249,10 +258,10 @@ async def _yes() -> bool:
     return True
 
 
-class TestDeadlinesAcrossTheBorder(EveryRung):
+class TestDeadlinesAcrossTheBorder(ThreadToo):
     @pytest.mark.parametrize("way", ["wait_for", "anyio", "runtime"])
     async def test_on_the_asyncio_side_cancel_the_trio_tool(
-        self, runtime: TrioRuntime, way: str
+        self, runtime: AnyRuntime, way: str
     ) -> None:
         raised: list[type[BaseException]] = []
 
@@ -278,7 +287,7 @@ class TestDeadlinesAcrossTheBorder(EveryRung):
                 await runtime.run(tool, deadline=time.monotonic() + 0.02)
         assert raised == [trio.Cancelled, trio.Cancelled]
 
-    async def test_on_the_trio_side_cancel_the_asyncio_tool(self, runtime: TrioRuntime) -> None:
+    async def test_on_the_trio_side_cancel_the_asyncio_tool(self, runtime: AnyRuntime) -> None:
         raised: list[type[BaseException]] = []
 
         async def visit() -> None:
@@ -305,7 +314,7 @@ class TestDeadlinesAcrossTheBorder(EveryRung):
         assert raised == [asyncio.CancelledError] * 2
 
     async def test_of_a_caller_in_trio_bound_what_it_runs_in_trio(
-        self, runtime: TrioRuntime
+        self, runtime: AnyRuntime
     ) -> None:
         async def caller() -> bool:
             with pytest.raises(Expired):
@@ -315,14 +324,14 @@ class TestDeadlinesAcrossTheBorder(EveryRung):
         assert await runtime.run(caller)
 
     async def test_that_have_passed_still_cancel_through_the_tool(
-        self, runtime: TrioRuntime
+        self, runtime: AnyRuntime
     ) -> None:
         with pytest.raises(Expired):
             await runtime.run(trio.sleep_forever, deadline=time.monotonic() - 1)
 
 
-class TestWaitingForTheCleanUp(EveryRung):
-    async def test_of_a_visit_does_not_use_up_the_processor(self, runtime: TrioRuntime) -> None:
+class TestWaitingForTheCleanUp(ThreadToo):
+    async def test_of_a_visit_does_not_use_up_the_processor(self, runtime: AnyRuntime) -> None:
         cleaned = []
         cpu = 0.0
 
@@ -346,7 +355,7 @@ class TestWaitingForTheCleanUp(EveryRung):
         assert cpu < 0.09, "the wait used up the processor"
 
     async def test_calls_nest_a_hundred_deep_and_cancelling_the_outermost_unwinds_all(
-        self, runtime: TrioRuntime
+        self, runtime: AnyRuntime
     ) -> None:
         depth, unwound, bottom = 100, [], asyncio.Event()
 
@@ -370,7 +379,7 @@ class TestWaitingForTheCleanUp(EveryRung):
             await task
         assert unwound == list(range(depth, -1, -1))
 
-    async def test_calls_nest_a_hundred_deep_and_answer(self, runtime: TrioRuntime) -> None:
+    async def test_calls_nest_a_hundred_deep_and_answer(self, runtime: AnyRuntime) -> None:
         async def go(level: int) -> int:
             if level == 100:
                 return level
@@ -380,11 +389,11 @@ class TestWaitingForTheCleanUp(EveryRung):
         assert await go(0) == 100
 
 
-class TestClosing(EveryRung):
+class TestClosing(ThreadToo):
     async def test_waits_for_all_in_flight_and_for_one_that_ignores_its_cancellation(
         self, rung: Any
     ) -> None:
-        runtime = await started(*rung)
+        runtime = await started_anywhere(*rung)
         ended: list[str] = []
 
         async def listens(name: str, wait: Callable[[], Awaitable[Any]]) -> None:
@@ -420,13 +429,15 @@ class TestClosing(EveryRung):
         assert not runtime.running
 
     async def test_twice_and_at_the_same_time_is_closing_once(self, rung: Any) -> None:
-        runtime = await started(*rung)
+        runtime = await started_anywhere(*rung)
         await asyncio.gather(runtime.aclose(), runtime.aclose())
         await runtime.aclose()
         with pytest.raises(ToolUnavailable, match="not running"):
             await runtime.run(_yes)
 
-    async def test_lets_it_be_started_again(self, rung: Any) -> None:
+
+class TestStartingAgain(EveryRung):
+    async def test_is_possible_after_each_close(self, rung: Any) -> None:
         runtime = await started(*rung)
         for _ in range(3):
             with pytest.raises(ToolUnavailable, match="has been started"):
@@ -437,7 +448,7 @@ class TestClosing(EveryRung):
         assert await runtime.run(_yes)
         await runtime.aclose()
 
-    async def test_during_the_start_leaves_nothing_running(self, rung: Any) -> None:
+    async def test_is_possible_after_a_close_during_the_start(self, rung: Any) -> None:
         runtime = TrioRuntime(rung[0])
         task = asyncio.ensure_future(runtime.start())
         while runtime.driver is None:
@@ -449,7 +460,7 @@ class TestClosing(EveryRung):
         assert await runtime.run(_yes)
         await runtime.aclose()
 
-    async def test_a_start_that_is_cancelled_leaves_nothing_running(self, rung: Any) -> None:
+    async def test_is_possible_after_a_start_that_was_cancelled(self, rung: Any) -> None:
         runtime = TrioRuntime(rung[0])
         task = asyncio.ensure_future(runtime.start())
         while runtime.driver is None:
