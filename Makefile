@@ -95,7 +95,7 @@ test: ## Everything that CI runs.
 
 .PHONY: soak
 soak: $(stamp) ## Storms of 100,000 random cancellations between asyncio and trio, on every rung.
-	MCPD_STORM=100000 $(bin)/pytest -q core/tests/test_trio_cancellation.py -k Storm
+	MCPD_STORM=100000 $(bin)/pytest -q -k storm core/tests/test_trio_cancellation.py core/tests/test_bridge.py
 
 .PHONY: constraints
 constraints: $(stamp) ## Resolve the newest versions for every Python found and pin them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal
@@ -16,6 +17,11 @@ import trio.lowlevel
 
 from mcpd_core.runtimes import ThreadBridge, TrioRuntime
 from mcpd_core.runtimes.trio_drivers import Choice
+
+#: How many calls each storm makes in each direction; ``make soak`` makes 100,000.
+STORM = int(os.environ.get("MCPD_STORM", "2000"))
+#: Seconds that a storm may take.
+STORM_LIMIT = 60 + STORM // 100
 
 HAS_EPOLL = hasattr(select, "epoll")
 HAS_UVLOOP = importlib.util.find_spec("uvloop") is not None
@@ -122,8 +128,9 @@ async def started_anywhere(rung: Choice | Literal["thread"], eager: bool = True)
 
 def nothing_is_left(runtime: AnyRuntime) -> bool:
     """Tell whether a runtime remembers no call, in either direction."""
-    inward = runtime._live if isinstance(runtime, ThreadBridge) else runtime._visits
-    return not runtime._crossings and not inward
+    if isinstance(runtime, ThreadBridge):
+        return not (runtime._crossings or runtime._live or runtime._errands)
+    return not (runtime._crossings or runtime._visits)
 
 
 def tell(runtime: AnyRuntime, call: Callable[[], object]) -> None:

@@ -26,6 +26,8 @@ from mcpd_core.runtimes.mailbox import Mailbox
 from mcpd_core.testing import CallConformance, RuntimeConformance
 from mcpd_core.testing.runtimes import Way
 
+from .runtime_kit import STORM, STORM_LIMIT, nothing_is_left
+
 LOOPS: list[Any] = ["asyncio"]
 if importlib.util.find_spec("uvloop") is not None:
     LOOPS.append(("asyncio", {"use_uvloop": True}))
@@ -208,6 +210,7 @@ async def test_calls_cross_forty_times_and_cancelling_the_outermost_unwinds_all(
 
 
 @pytest.mark.anyio
+@pytest.mark.timeout(STORM_LIMIT)
 @pytest.mark.parametrize("anyio_backend", LOOPS)
 async def test_a_storm_of_random_cancellations_leaves_nothing_behind(bridge: ThreadBridge) -> None:
     dice = random.Random(7)
@@ -245,12 +248,11 @@ async def test_a_storm_of_random_cancellations_leaves_nothing_behind(bridge: Thr
         except (asyncio.CancelledError, Expired):
             pass
 
-    with anyio.fail_after(50):
-        for _ in range(20):
+    with anyio.fail_after(STORM_LIMIT - 10):
+        for _ in range(STORM // 100):
             await asyncio.gather(*(one() for _ in range(100)))
     assert running == 0
-    assert not bridge._crossings
-    assert not bridge._live
+    assert nothing_is_left(bridge)
 
 
 @pytest.mark.anyio

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +24,8 @@ from mcpd_core.runtimes import Expired, TrioRuntime
 from mcpd_core.runtimes.trio_berths import MOST_KEPT
 
 from .runtime_kit import (
+    STORM,
+    STORM_LIMIT,
     AnyRuntime,
     EveryRung,
     Signal,
@@ -38,7 +39,6 @@ from .runtime_kit import (
     within,
 )
 
-STORM = int(os.environ.get("MCPD_STORM", "2000"))
 AT_ONCE = 100
 
 
@@ -65,7 +65,7 @@ class Load:
                 self.running -= 1
 
 
-@pytest.mark.timeout(60 + STORM // 100)
+@pytest.mark.timeout(STORM_LIMIT)
 class TestAStormOfRandomCancellations(ThreadToo):
     async def test_from_asyncio_leaves_nothing_behind(self, runtime: AnyRuntime, rung: Any) -> None:
         load = Load(7)

@@ -20,7 +20,7 @@ from .runtime_kit import HAS_EPOLL, HAS_UVLOOP
 PROGRAM = """
     import asyncio, os, signal, sys, time
     import trio
-    from mcpd_core.runtimes import TrioRuntime
+    from mcpd_core.runtimes import ThreadBridge, TrioRuntime
 
     rung, loop_name, handling, phase = sys.argv[1:]
     if loop_name == "uvloop":
@@ -71,7 +71,7 @@ PROGRAM = """
         if handling == "handled":
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, task.cancel)
-        runtime = TrioRuntime(rung)
+        runtime = ThreadBridge("trio", patience=20) if rung == "thread" else TrioRuntime(rung)
         await runtime.start()
         assert runtime.rung == rung
         tool = {"step": in_a_step, "eager": in_an_eager_step}.get(phase, waits)
@@ -115,7 +115,12 @@ HANDLINGS = ["plain", "handled"]
                 reason="cannot be had here",
             ),
         )
-        for rung, loop in (("fused", "asyncio"), ("fused", "uvloop"), ("guest", "asyncio"))
+        for rung, loop in (
+            ("fused", "asyncio"),
+            ("fused", "uvloop"),
+            ("guest", "asyncio"),
+            ("thread", "asyncio"),
+        )
     ],
 )
 def test_a_signal_ends_the_host_after_the_tool_has_cleaned_up(

@@ -25,6 +25,7 @@ from .asyncio_loop import capture
 from .base import Completion, Expired, Gate, Outcome, name_of, supervise
 from .far_sides import FAR_SIDES, FarEvent, FarSide
 from .mailbox import Mailbox
+from .standstill import Standstill
 from .threads import no_thread
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class ThreadBridge:
         self._ended: asyncio.Future[None]
         self._started = self._refuses = self._hangs = False
         self._crossings: set[_Crossing[Any]] = set()
+        self._errands: set[_Errand[Any]] = set()
         # What follows is touched in the thread only.
         self._live: set[_Crossing[Any]] = set()
         self._closing = False
@@ -119,6 +121,10 @@ class ThreadBridge:
                 deadline=deadline,
                 name=partial(name_of, function),
             )
+        except asyncio.CancelledError:
+            # Nobody is told of it any more, and its traceback leads back here.
+            crossing.outcome.error = None
+            raise
         finally:
             crossing.forget()
             self._crossings.discard(crossing)
@@ -146,7 +152,7 @@ class ThreadBridge:
         if self._ended.done():
             return
         self._tell(self._close)
-        watch = _Watch(self, self._abandon)
+        watch = Standstill(self._tell, self._patience, self._abandon)
         try:
             # Shielded: others may wait for it, too.
             await asyncio.shield(self._ended)
@@ -168,6 +174,9 @@ class ThreadBridge:
             self._to_far.post(call)
         except RuntimeError:
             _log.debug("The thread of %s has ended.", self._label)
+
+    def _watch(self, crossing: _Crossing[Any]) -> Standstill:
+        return Standstill(self._tell, self._patience, partial(self._leave, crossing))
 
     def _leave(self, crossing: _Crossing[Any]) -> None:
         """Give up a function whose clean-up cannot be waited for, and let the thread end once its
@@ -199,6 +208,9 @@ class ThreadBridge:
         self._refuses = True
         for crossing in list(self._crossings):
             crossing.done.settle()
+        # Whoever would cancel these has gone with the thread, or hangs.
+        for errand in self._errands:
+            errand.cancel_task()
         if not self._ended.done():
             self._ended.set_result(None)
         if not self._ready.done():
@@ -259,36 +271,6 @@ class ThreadBridge:
         return errand.outcome.unwrap()
 
 
-class _Watch:
-    """Sees whether the thread's loop turns; used on the host's loop while it is waited for.
-
-    :param give_up: called once, when the loop has stood still for the patience.
-    """
-
-    def __init__(self, bridge: ThreadBridge, give_up: Callable[[], None]) -> None:
-        self._bridge = bridge
-        self._give_up = give_up
-        self._begin()
-
-    def _begin(self) -> None:
-        self._turned = False
-        self._bridge._tell(self._turn)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._bridge._patience, self._look)
-
-    def _turn(self) -> None:
-        self._turned = True
-
-    def _look(self) -> None:
-        if self._turned:
-            self._begin()
-        else:
-            self._give_up()
-
-    def close(self) -> None:
-        self._timer.cancel()
-
-
 class _Crossing(Generic[T]):
     """One function on its way from the host's loop into the thread and back."""
 
@@ -300,13 +282,13 @@ class _Crossing(Generic[T]):
         self._bridge = bridge
         self._cancelled = False
         self._asked = False
-        self._watch: _Watch | None = None
+        self._watch: Standstill | None = None
         self._stop: Callable[[], object] | None = None
 
     def cancel(self) -> None:
         self._cancelled = True
         self._bridge._tell(self.ask)
-        self._watch = _Watch(self._bridge, partial(self._bridge._leave, self))
+        self._watch = self._bridge._watch(self)
 
     def forget(self) -> None:
         """Note that nobody waits any more."""
@@ -363,7 +345,7 @@ class _Errand(Generic[T]):
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._bridge._tell_host(self._cancel_task)
+        self._bridge._tell_host(self.cancel_task)
 
     # On the host's loop:
 
@@ -373,13 +355,15 @@ class _Errand(Generic[T]):
             return
         loop = asyncio.get_running_loop()
         self._task = self._context.run(loop.create_task, capture(self._function))
+        self._bridge._errands.add(self)
         self._task.add_done_callback(self._finish)
 
-    def _cancel_task(self) -> None:
+    def cancel_task(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
     def _finish(self, task: asyncio.Task[Outcome[T]]) -> None:
+        self._bridge._errands.discard(self)
         if not task.cancelled():
             self.outcome = task.result()
         self._bridge._tell(self._wake)

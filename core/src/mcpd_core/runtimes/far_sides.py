@@ -10,9 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .asyncio_loop import AsyncioRuntime, capture
-from .base import Expired, Outcome, supervise
+from .base import Expired, Outcome, name_of, supervise
 from .mailbox import Mailbox
 from .mistakes import explain
+from .trio_berths import Berth, Berths
+from .trio_crossings import without_cancellation
 
 if TYPE_CHECKING:
     import trio
@@ -88,7 +90,8 @@ class TrioSide:
     """A trio run."""
 
     def __init__(self, host: type[asyncio.AbstractEventLoop]) -> None:
-        self._nursery: trio.Nursery
+        self._berths: Berths
+        self._guests: set[_TrioGuest] = set()
 
     def main(self, on_ready: Callable[[Mailbox], None]) -> None:
         import trio
@@ -97,26 +100,36 @@ class TrioSide:
 
         async def run() -> None:
             self._stopped = trio.Event()
-            # Never cancelled as a whole: each call has a scope of its own, at whose border its
-            # cancellation ends, so that none can leave the thread.
-            async with trio.open_nursery() as self._nursery:
+            async with trio.open_nursery() as nursery:
+                self._berths = Berths(trio, nursery)
+                await self._berths.open_one()
                 on_ready(Mailbox(trio.lowlevel.current_trio_token().run_sync_soon))
                 await self._stopped.wait()
+                while self._guests:
+                    self._left = trio.Event()
+                    await self._left.wait()
+                # What tools have left running ends with the thread.
+                nursery.cancel_scope.cancel()
 
+        self._left = trio.Event()
         trio.run(run)
 
     def spawn(self, call: FarCall) -> None:
-        call.context.run(partial(self._nursery.start_soon, self._run, call, name=call.function))
+        call.context.run(self._spawn, call)
 
-    async def _run(self, call: FarCall) -> None:
-        outcome: Outcome[Any] = Outcome(cancelled=True)
-        try:
-            with self._trio.CancelScope() as scope:
-                call.entered(scope.cancel)
-                outcome = Outcome(value=await call.function())
-        except BaseException as error:  # noqa: BLE001 - the boundary: handed to the caller
-            outcome = Outcome(error=explain(error, "trio"))
-        call.left(outcome)
+    def _spawn(self, call: FarCall) -> None:
+        berth = self._berths.take()
+        guest = _TrioGuest(call, berth, self._trio.Cancelled, self._leave)
+        self._guests.add(guest)
+        name = name_of(call.function)
+        if berth is None:
+            self._berths.open_for(guest, name)
+        else:
+            berth.nursery.start_soon(guest.run, name=name)
+
+    def _leave(self, guest: _TrioGuest) -> None:
+        self._guests.discard(guest)
+        self._left.set()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -148,6 +161,56 @@ class TrioSide:
         start(partial(lowlevel.reschedule, lowlevel.current_task()))
         await lowlevel.wait_task_rescheduled(abort)
         return raise_cancelled
+
+
+class _TrioGuest:
+    """One call in trio, in a berth of its own: what it leaves behind there harms no other.
+
+    :param cancelled: trio's cancellation, which never leaves the thread.
+    :param leave: called at the end.
+    """
+
+    def __init__(
+        self,
+        call: FarCall,
+        berth: Berth | None,
+        cancelled: type[BaseException],
+        leave: Callable[[_TrioGuest], None],
+    ) -> None:
+        self.berth = berth
+        self._call = call
+        self._cancelled = cancelled
+        self._leave = leave
+        self._asked = False
+
+    async def run(self) -> None:
+        assert self.berth is not None
+        self._call.entered(self._cancel)
+        self._call.left(await self._outcome())
+        if not self._asked:
+            self.berth.leave()
+        self._leave(self)
+
+    async def _outcome(self) -> Outcome[Any]:
+        try:
+            # What was cancelled before its first step never starts.
+            if not self._asked:
+                return Outcome(value=await self._call.function())
+        except BaseException as error:  # noqa: BLE001 - the boundary: handed to the caller
+            # Elsewhere: the traceback leads to this frame, whose variables must not lead back.
+            return self._failed(error)
+        return Outcome(cancelled=True)
+
+    def _failed(self, error: BaseException) -> Outcome[Any]:
+        failure = without_cancellation(error, self._cancelled)
+        if failure is None:
+            return Outcome(cancelled=True)
+        return Outcome(error=explain(error, "trio") if failure is error else failure)
+
+    def _cancel(self) -> None:
+        assert self.berth is not None
+        self._asked = True
+        self.berth.cancel()
 
 
 class AsyncioSide:

@@ -61,7 +61,7 @@ class Berth:
 
 
 class Berths:
-    """The nurseries of one run of trio. Used in the host's thread.
+    """The nurseries of one run of trio. Used in its thread.
 
     :param outer: the nursery of the tasks that hold them open.
     """
