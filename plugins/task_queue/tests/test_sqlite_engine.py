@@ -409,6 +409,7 @@ def test_closing_a_file_that_cannot_be_written_any_more_is_only_logged(
             connection.close()
 
     store._writer._connection = Failing()  # type: ignore[assignment]
+    store._writer.log._connection = Failing()  # type: ignore[assignment]
     with caplog.at_level(logging.WARNING):
         store.close().result(10)
     assert "while closing" in caplog.text

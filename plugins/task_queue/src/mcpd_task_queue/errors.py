@@ -84,6 +84,18 @@ class StoreBroken(StoreError):
     code = "store_broken"
 
 
+class LookUpTooSlow(StoreError):
+    """Raised when a look-up took too long and was given up."""
+
+    code = "look_up_too_slow"
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(
+            f"The look-up was given up after {limit:g} s, so that it holds nothing else up.",
+            hint="Ask for less: a smaller page, or fewer tasks by a filter.",
+        )
+
+
 class BackupFailed(StoreError):
     """Raised when a backup was not made; nothing of it is left."""
 

@@ -405,7 +405,7 @@ class StoreHealth:
     """How a store is, from memory.
 
     :ivar ok: whether the last change was committed.
-    :ivar detail: the last failure, when not.
+    :ivar detail: the last failure, when not; else what may become one, if anything.
     :ivar counts: tasks per state, of all principals.
     """
 

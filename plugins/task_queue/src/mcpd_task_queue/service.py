@@ -57,6 +57,7 @@ async def open_service(host: ServiceHost) -> AsyncIterator[TaskQueue]:
             durability=settings.durability,
             retention=settings.retention,
             largest_arguments=settings.largest_arguments,
+            largest_log=settings.largest_log,
             ageing=settings.ageing,
         )
     )

@@ -50,6 +50,15 @@ class TaskQueueSettings(BaseModel):
             description="How many bytes of JSON the arguments of one task may take.",
         ),
     ] = 1024 * 1024
+    largest_log: Annotated[
+        int,
+        Field(
+            ge=8 * 1024 * 1024,
+            le=1 << 40,
+            description="How many bytes the write-ahead log may have before new tasks are refused. "
+            "It gets there only while another program keeps a transaction of the database open.",
+        ),
+    ] = 256 * 1024 * 1024
     first_retry: Annotated[
         float,
         Field(

@@ -75,6 +75,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
             outcome: Literal["existing", "rejected"]
             outcome = "existing" if found[2] in digests else "rejected"
             return Submitted(outcome, found[0], found[1], found[3])
+    tx.expect_room()
     task_id = secrets.token_hex(16)
     run_at = new.run_at if new.run_at is not None else tx.now + new.delay
     reason = "submitted with a delay"

@@ -41,6 +41,7 @@ from . import changes, managing, queries, sweeping, workers
 from .backup import Backups
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .ledger import Ledger
+from .log import LARGEST_LOG
 from .rows import arguments_text, digest, error_text, result_text, shorten
 from .schema import migrate
 from .transitions import Leases
@@ -65,6 +66,8 @@ class SQLiteTaskStore:
     :param retention: seconds for which a task is kept after it has ended.
     :param largest_arguments: bytes of JSON that one task's arguments may take.
     :param ageing: seconds of waiting that are worth a step of priority; 0 for none.
+    :param largest_log: bytes of the write-ahead log beyond which new tasks are refused; it gets
+        there only when another program keeps a transaction open.
     :param clock: seconds since the epoch.
     :param monotonic: seconds on a clock that nobody can set.
     :raises StoreUnusable: when the file cannot be opened, is in use, or is not for this version.
@@ -77,6 +80,7 @@ class SQLiteTaskStore:
         durability: Durability = "full",
         retention: float = 7 * 86_400.0,
         largest_arguments: int = LARGEST_ARGUMENTS,
+        largest_log: int = LARGEST_LOG,
         ageing: float = AGEING,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -132,6 +136,7 @@ class SQLiteTaskStore:
             monotonic=monotonic,
             ledger=ledger,
             committed=self._committed,
+            largest_log=largest_log,
         )
         self._reader = Reader(path, reading, "mcpd-task-store-reader")
         self._backups = Backups(path, self._writer)
@@ -357,7 +362,9 @@ class SQLiteTaskStore:
         """Say how the store is, without waiting."""
         trouble = self._writer.trouble
         counts: dict[TaskState, int] = {state: self._counts.get(state, 0) for state in STATES}
-        return StoreHealth(trouble is None, "" if trouble is None else str(trouble), counts)
+        log = self._writer.log.detail
+        detail = str(trouble) if trouble is not None else log[:1].upper() + log[1:].rstrip(".")
+        return StoreHealth(trouble is None, detail, counts)
 
     # --- keeping ----------------------------------------------------------------------------------
 

@@ -8,8 +8,10 @@ single caller waits for nobody.
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -17,11 +19,18 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from mcpd_task_queue.errors import StoreBroken, StoreClosed, StoreError
+from mcpd_task_queue.errors import (
+    LookUpTooSlow,
+    StoreBroken,
+    StoreClosed,
+    StoreError,
+    StoreFull,
+)
 from mcpd_task_queue.records import Change, Offered, TaskState
 
 from .connection import connect_reader, in_words
 from .ledger import Ledger
+from .log import LARGEST_LOG, Log
 from .undo import UndoLog
 
 log = logging.getLogger(__name__)
@@ -31,6 +40,10 @@ C = TypeVar("C")
 
 #: Operations that share a commit at most; it bounds how long the first one waits for the last.
 LARGEST_BATCH = 512
+#: Seconds that a look-up may take, and how many of SQLite's instructions it does between two looks
+#: at the time: about a millisecond of them.
+LONGEST_LOOK_UP = 10.0
+INSTRUCTIONS = 20_000
 
 
 class Transaction:
@@ -42,7 +55,11 @@ class Transaction:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, now: float, monotonic: float, ledger: Ledger
+        self,
+        connection: sqlite3.Connection,
+        now: float,
+        monotonic: float,
+        ledger: Ledger,
     ) -> None:
         self.connection = connection
         self.execute = connection.execute
@@ -52,11 +69,21 @@ class Transaction:
         self.ledger = ledger
         self.undo = UndoLog()
         self.changes: list[Change] = []
+        #: Why there is room only for what becomes of tasks that are there already, if so.
+        self.full: StoreFull | None = None
 
     @property
     def steady(self) -> float:
         """Seconds since the epoch as far as the start of the store knew; nobody can set it."""
         return self.monotonic + self.ledger.offset
+
+    def expect_room(self) -> None:
+        """Refuse what brings new tasks while there is room only for what becomes of the old.
+
+        :raises StoreFull: saying why.
+        """
+        if self.full is not None:
+            raise self.full
 
     def note(
         self,
@@ -116,13 +143,25 @@ class _Worker(Generic[C]):
 
     def _run(self) -> None:
         while not self._ended:
-            self._serve(self._queue.get())
+            try:
+                first = self._queue.get(timeout=self._rest())
+            except Empty:
+                self._rested()
+            else:
+                self._serve(first)
         try:
             self._leave()
         except sqlite3.Error as error:
             log.warning("%s", in_words(self._path, error, "closing"))
         assert self._closed is not None
         self._closed.set_result(None)
+
+    def _rest(self) -> float | None:
+        """Return the seconds without work after which there is something to be done."""
+        return None
+
+    def _rested(self) -> None:
+        """Do it."""
 
     def _serve(self, first: tuple[Callable[[C], Any], Future[Any]] | None) -> None:
         """Do an operation, together with those that were queued meanwhile."""
@@ -146,8 +185,27 @@ class _Worker(Generic[C]):
 class Reader(_Worker[sqlite3.Connection]):
     """Runs queries on a connection of its own, so that none holds up a commit.
 
-    Each query is one short read transaction, so that none keeps the log from being moved.
+    Each query is one short read transaction, so that none keeps the log from being moved; one that
+    takes too long is given up.
+
+    :param limit: seconds that a query may take.
     """
+
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        name: str,
+        *,
+        limit: float = LONGEST_LOOK_UP,
+    ) -> None:
+        self._limit = limit
+        self._deadline = math.inf
+        connection.set_progress_handler(self._overdue, INSTRUCTIONS)
+        super().__init__(path, connection, name)
+
+    def _overdue(self) -> bool:
+        return time.monotonic() > self._deadline
 
     def _work(
         self, batch: Sequence[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]
@@ -157,12 +215,18 @@ class Reader(_Worker[sqlite3.Connection]):
                 continue
             try:
                 self._connection.execute("BEGIN")
+                self._deadline = time.monotonic() + self._limit
                 try:
                     answer = query(self._connection)
                 finally:
+                    self._deadline = math.inf
                     self._connection.execute("COMMIT")
             except sqlite3.Error as error:
-                future.set_exception(in_words(self._path, error, "reading"))
+                future.set_exception(
+                    LookUpTooSlow(self._limit)
+                    if str(error) == "interrupted"
+                    else in_words(self._path, error, "reading")
+                )
             except Exception as error:  # noqa: BLE001 - the boundary: it belongs to the caller
                 future.set_exception(error)
             else:
@@ -177,6 +241,7 @@ class Writer(_Worker[Transaction]):
     :param clock: returns seconds since the epoch.
     :param monotonic: returns seconds on a clock that nobody can set.
     :param ledger: what operations remember beside the tables.
+    :param largest_log: bytes of the write-ahead log beyond which new tasks are refused.
     :param committed: called with the changes of each commit, before any future is resolved.
     """
 
@@ -189,7 +254,9 @@ class Writer(_Worker[Transaction]):
         monotonic: Callable[[], float],
         ledger: Ledger,
         committed: Callable[[Sequence[Change]], None],
+        largest_log: int = LARGEST_LOG,
     ) -> None:
+        self.log = Log(path, connection, largest_log)
         self._clock = clock
         self._monotonic = monotonic
         self._ledger = ledger
@@ -219,6 +286,19 @@ class Writer(_Worker[Transaction]):
                 pass
         if self._ended:
             raise StoreClosed(f"The task store {self._path} is being closed.")
+
+    def _rest(self) -> float | None:
+        return None if isinstance(self.trouble, StoreBroken) else self.log.wait
+
+    def _rested(self) -> None:
+        try:
+            self.log.rested()
+        except sqlite3.Error as error:
+            self._fault(in_words(self._path, error, "emptying its log"))
+
+    def _fault(self, failure: StoreError) -> None:
+        self.trouble = failure
+        log.error("%s", failure)
 
     def _work(self, batch: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
         live = [item for item in batch if item[1].set_running_or_notify_cancel()]
@@ -252,6 +332,7 @@ class Writer(_Worker[Transaction]):
         transaction = Transaction(self._connection, self._clock(), self._monotonic(), self._ledger)
         answers: list[tuple[Future[Any], Any, Exception | None]] = []
         try:
+            transaction.full = self.log.before()
             self._connection.execute("BEGIN IMMEDIATE")
             for operation, future in live:
                 answers.append((future, *self._attempt(operation, transaction)))
@@ -261,6 +342,7 @@ class Writer(_Worker[Transaction]):
             self._undo_all(error, live)
             return
         self.trouble = next((e for _, _, e in answers if isinstance(e, StoreError)), None)
+        self.log.after()
         self.commits += 1
         self.operations += len(answers)
         try:
@@ -322,7 +404,7 @@ class Writer(_Worker[Transaction]):
         try:
             # Moves the log into the database and empties it, so that a copy of the one file is a
             # copy of everything.
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self.log.empty()
         finally:
             self._connection.close()
 
