@@ -185,7 +185,7 @@ async def test_what_is_no_block_or_too_large_is_an_invalid_answer(
         error = (await host.call("large")).error
         assert error is not None
         assert error["code"] == "invalid_output"
-        assert "more than 1100 bytes" in error["message"]
+        assert "answered with 1,251 bytes; at most 1,100 are allowed" in error["message"]
         assert (await host.call("picture")).error is None
 
 

@@ -562,6 +562,18 @@ async def test_an_answer_larger_than_the_limit_is_an_error(plugin: Make, start: 
 
 
 @pytest.mark.anyio
+async def test_who_keeps_the_answer_may_take_a_larger_one(plugin: Make, start: Start) -> None:
+    async with start(plugin("tools", TOOLS), executor={"max_result_bytes": 1024}) as host:
+        large = {"text": "x" * 2000}
+        answer = await call(host, "say", large, max_result_bytes=2000)
+        assert answer.text == large["text"]
+        answer = await call(host, "say", {"text": "x" * 2001}, max_result_bytes=2000)
+        assert answer.text.startswith(
+            "The tool 'say' answered with 2,001 bytes; at most 2,000 are allowed."
+        )
+
+
+@pytest.mark.anyio
 async def test_control_characters_do_not_reach_the_client(host: Host) -> None:
     assert (await call(host, "say", {"text": "a\x1b[31mb\x00c\td\n"})).text == "a[31mbc\td\n"
     result = await call(host, "give", {"data": {"k\x1b": ["v\x07", 1, {"x": "\x9b2J"}]}})

@@ -83,6 +83,7 @@ class ServiceHost(Protocol):
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_log: Callable[[str, str], None] | None = None,
+        max_result_bytes: int | None = None,
     ) -> CallResult:
         """Call a tool on behalf of somebody; awaited in the service's own runtime.
 
@@ -92,6 +93,10 @@ class ServiceHost(Protocol):
         :param client: whose queue the call joins when permits are short.
         :param timeout: seconds; ``None`` means the tool's own or the host's default.
         :param on_progress: called on the host's thread for each progress report.
+        :param on_log: called there with level and text of each log line of the tool.
+        :param max_result_bytes: how large the answer may be, for a service that does not send it
+            to a client as it is; ``None`` means as large as one for a client. Tools with a process
+            of their own have the latter always.
         :raises CallRefused: when the tool did not start; `Busy` costs nothing, try again later.
         """
         ...

@@ -261,6 +261,7 @@ class Call:
     :ivar admission: which class of permits the call competes for.
     :ivar on_start: called on the host's thread when the tool starts; until then the call can be
         made again without any risk.
+    :ivar max_result_bytes: how large the answer may be; ``None`` means what the host allows.
     """
 
     id: str
@@ -275,6 +276,7 @@ class Call:
     trace: Mapping[str, str] = field(default_factory=dict)
     admission: Literal["client", "worker"] = "client"
     on_start: Callable[[], None] | None = None
+    max_result_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -389,11 +389,22 @@ async def test_a_call_cut_off_at_its_deadline_may_have_taken_effect(
         assert stats["detail"].endswith("1 uncertain, to be looked at by a person")
 
 
-async def test_a_result_beyond_the_hosts_limit_fails_the_task(start: Start, log: list[str]) -> None:
-    async with start(executor={"max_result_bytes": 10_000}) as host:
+async def test_a_result_beyond_the_queues_limit_fails_the_task(
+    start: Start, log: list[str]
+) -> None:
+    async with start(task_queue={"largest_result": 10_000}) as host:
         answer = await result(host, await submit(host, "big", arguments={"size": 20_000}))
         assert (answer["state"], answer["error"]["code"]) == ("failed", "invalid_output")
-        assert log == ["big"]
+        message = answer["error"]["message"]
+        assert message == "The tool 'big' answered with 20,000 bytes; at most 10,000 are allowed."
+        # The limit is on what is stored, and JSON takes more than the text.
+        answer = await result(host, await submit(host, "big", arguments={"size": 9_999}))
+        assert (answer["state"], answer["error"]["code"]) == ("failed", "invalid_output")
+        assert (
+            "its result takes 10,010 bytes as JSON; the result of a task may have 10,000"
+            in (answer["error"]["message"])
+        )
+        assert log == ["big", "big"]
 
 
 async def test_arguments_that_no_longer_fit_fail_the_task(start: Start, left_behind: Any) -> None:
@@ -632,7 +643,7 @@ def limit_pages(store: SQLiteTaskStore, pages: int | None) -> None:
 async def test_an_outcome_waits_until_there_is_room_to_record_it(
     start: Start, log: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with start() as host:
+    async with start(task_queue={"inline_result": 1_000_000}) as host:
         store = store_of(await service(host))
         task_id = await submit(host, "big", arguments={"size": 500_000}, delay=0.1)
         await until(host, task_id, lambda s: s["state"] == "scheduled" or bool(log))

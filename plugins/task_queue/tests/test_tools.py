@@ -416,7 +416,7 @@ async def test_statistics_say_what_the_engine_can_do(start: Start) -> None:
             "recurring": True,
             "dedup_window": None,
             "payload_limit": 2_048,
-            "result_limit": None,
+            "result_limit": 64 * 1024 * 1024,
             "transactional_graph_advance": False,
             "backup": True,
         }

@@ -68,6 +68,7 @@ class CallPath(ContentCalls):
         on_log: Callable[[str, str], None] | None = None,
         trace: Mapping[str, str] | None = None,
         on_start: Callable[[], None] | None = None,
+        max_result_bytes: int | None = None,
     ) -> CallResult:
         if self.closing:
             raise closed()
@@ -85,6 +86,7 @@ class CallPath(ContentCalls):
             trace=trace or {},
             admission=admission,
             on_start=on_start,
+            max_result_bytes=max_result_bytes,
         )
         flight = self._flights.track(call)
         with flight, self._usage.of(spec.plugin), self.statistics.of(spec):
@@ -200,6 +202,10 @@ class CallPath(ContentCalls):
         with Share(Lease(admission, permit)) as share:
             return await self._perform(call, lane, share, origin)
 
+    def largest_answer(self, call: Call) -> int:
+        """Return how many bytes the answer to a call may have."""
+        return call.max_result_bytes or self.settings.executor.max_result_bytes
+
     async def _perform(
         self, call: Call, lane: Lane, share: Share, origin: Lane | None
     ) -> CallResult:
@@ -217,7 +223,7 @@ class CallPath(ContentCalls):
         try:
             arguments = bound.function.validate(call.arguments)
         except InvalidArguments as misfit:
-            limit = self.settings.executor.max_result_bytes
+            limit = self.largest_answer(call)
             return answered_misfit(call, bound, misfit, limit=limit)
         scope = Scope(self, call, self.lanes.of(bound, origin or lane), share)
         if bound.function.context_parameter is not None:
@@ -228,7 +234,7 @@ class CallPath(ContentCalls):
         if isinstance(call.spec, CompletionSpec):
             # Nobody observes what a person types.
             self._flights.started(call)
-            limit = self.settings.executor.max_result_bytes
+            limit = self.largest_answer(call)
             return await answered(call, run, bound.function.answer, lane.name, limit=limit)
         return await self._observed(call, run, bound.function.answer, lane.name)
 
@@ -270,7 +276,7 @@ class CallPath(ContentCalls):
         result: CallResult | None = None
         error: BaseException | None = None
         try:
-            limit = self.settings.executor.max_result_bytes
+            limit = self.largest_answer(call)
             result = await answered(call, run, answer, library, limit=limit)
             return result
         except BaseException as raised:

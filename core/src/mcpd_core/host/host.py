@@ -157,6 +157,7 @@ class Host(CallPath):
         trace: Mapping[str, str] | None = None,
         admission: Literal["client", "worker"] = "client",
         on_start: Callable[[], None] | None = None,
+        max_result_bytes: int | None = None,
     ) -> CallResult:
         """Call a tool; awaited on the host's loop. Cancelling the awaiting task cancels the tool.
 
@@ -167,6 +168,7 @@ class Host(CallPath):
         :param on_log: called on this thread with level and text of each log line of the tool.
         :param trace: W3C trace context of the request.
         :param on_start: called on this thread when the tool starts.
+        :param max_result_bytes: as for `ServiceHost.call`.
         :returns: the answer; a tool's failure is an answer too.
         :raises CallRefused: when the tool did not start.
         """
@@ -181,6 +183,7 @@ class Host(CallPath):
             on_log=on_log,
             trace=trace,
             on_start=on_start,
+            max_result_bytes=max_result_bytes,
         )
 
     async def call_many(

@@ -50,7 +50,7 @@ class Scope:
 
     @property
     def max_result_bytes(self) -> int:
-        return self._host.settings.executor.max_result_bytes
+        return self._host.largest_answer(self.call)
 
     @property
     def cancelled(self) -> bool:

@@ -248,6 +248,7 @@ class HostView:
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_log: Callable[[str, str], None] | None = None,
+        max_result_bytes: int | None = None,
     ) -> CallResult:
         return await self._from_here(
             partial(
@@ -259,6 +260,7 @@ class HostView:
                 timeout=timeout,
                 on_progress=on_progress,
                 on_log=on_log,
+                max_result_bytes=max_result_bytes,
                 admission="worker",
             )
         )

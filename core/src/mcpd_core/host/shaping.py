@@ -32,7 +32,8 @@ def shaped(result: CallResult, *, of: str, limit: int) -> CallResult:
     text, structured, content = result.text, result.structured, result.content
     if not _within(text, limit) or (content and len(to_json(content)) > limit):
         raise InvalidOutput(
-            f"The {of} answered with more than {limit} bytes.",
+            f"The {of} answered with {_size(text, content):,} bytes; at most "
+            f"{limit:,} are allowed.",
             hint="Ask for less, for example a page of it.",
             retryable=False,
             data={"limit_bytes": limit},
@@ -47,6 +48,10 @@ def shaped(result: CallResult, *, of: str, limit: int) -> CallResult:
     else:
         clean = text
     return CallResult(clean, structured, result.error, tuple(map(_clean_block, content)))
+
+
+def _size(text: str, content: tuple[Any, ...]) -> int:
+    return max(len(text.encode(errors="replace")), len(to_json(content)) if content else 0)
 
 
 def _within(text: str, limit: int) -> bool:

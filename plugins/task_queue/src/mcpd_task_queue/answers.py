@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -13,6 +14,8 @@ from .capabilities import Capabilities
 from .models import (
     Counts,
     Engine,
+    LargeAnswer,
+    PartOfResult,
     ProgressReport,
     Stats,
     TaskResult,
@@ -20,7 +23,17 @@ from .models import (
     TaskSummary,
     WorkerReport,
 )
-from .records import SETTLED, Activity, Pause, QueueStats, Snapshot, Task, TaskState
+from .records import (
+    SETTLED,
+    Activity,
+    LargeResult,
+    Pause,
+    QueueStats,
+    ResultPart,
+    Snapshot,
+    Task,
+    TaskState,
+)
 
 if TYPE_CHECKING:
     from .slots import Employed
@@ -138,25 +151,72 @@ def why(snapshot: Snapshot, workers: int) -> str:
     return task.reason
 
 
-def result(snapshot: Snapshot, workers: int) -> TaskResult:
-    """Describe how a task ended, or that it has not."""
+def result(
+    snapshot: Snapshot, workers: int, limit: int, part: ResultPart | None = None
+) -> TaskResult:
+    """Describe how a task ended, or that it has not.
+
+    :param limit: bytes that the answer may have; a result that does not fit is described only.
+    :param part: of the result, in place of the whole.
+    """
+    answer = _ended(snapshot, workers)
     task = snapshot.task
-    answer: TaskResult = {
+    if part is not None:
+        answer["part"] = _part(part)
+        return answer
+    whole = task.result
+    if whole is None:
+        if task.large is not None:
+            answer["large"] = _large(task.large, limit)
+        elif task.error is not None:
+            answer["error"] = dict(task.error)
+        return answer
+    # Not both: the text of data is its JSON, and an answer has a size limit.
+    if whole.structured is not None:
+        answer["structured"] = whole.structured
+    else:
+        answer["text"] = whole.text
+    if whole.content:
+        answer["content"] = list(whole.content)
+    return answer
+
+
+def too_large(answer: TaskResult, limit: int) -> bool:
+    """Whether a client cannot be given an answer."""
+    return len(json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()) > limit
+
+
+def _large(large: LargeResult, limit: int) -> LargeAnswer:
+    return {
+        "size": large.size,
+        "mime_type": "application/json",
+        "sha256": large.sha256,
+        "how": f"It does not fit into an answer, which may have {limit:,} bytes. Call "
+        "get_task_result with offset=0, then with each next_offset, and join the parts: they are "
+        "the JSON of an object with `structured`, or else with `text`.",
+    }
+
+
+def _part(part: ResultPart) -> PartOfResult:
+    end = part.offset + len(part.text)
+    return {
+        "text": part.text,
+        "offset": part.offset,
+        "next_offset": end if end < part.whole.size else None,
+        "size": part.whole.size,
+        "sha256": part.whole.sha256,
+    }
+
+
+def _ended(snapshot: Snapshot, workers: int) -> TaskResult:
+    task = snapshot.task
+    return {
         "task_id": task.id,
         "tool": task.tool,
         "state": task.state,
         "ready": task.state in SETTLED,
         "why": why(snapshot, workers),
     }
-    if task.result is not None:
-        # Not both: the text of data is its JSON, and an answer has a size limit.
-        if task.result.structured is not None:
-            answer["structured"] = task.result.structured
-        else:
-            answer["text"] = task.result.text
-    elif task.error is not None:
-        answer["error"] = dict(task.error)
-    return answer
 
 
 def stats(

@@ -59,12 +59,19 @@ class Attempt:
 class Runner:
     """Makes the calls that tasks stand for.
 
+    :param largest_result: bytes that the answer of a tool may have.
     :ivar refused_at_close: a call was refused because the host accepts none any more.
     """
 
     def __init__(
-        self, store: TaskStore, host: ServiceHost, retries: Backoff, releases: Backoff
+        self,
+        store: TaskStore,
+        host: ServiceHost,
+        retries: Backoff,
+        releases: Backoff,
+        largest_result: int,
     ) -> None:
+        self._largest_result = largest_result
         self._store = store
         self._host = host
         self._retries = retries
@@ -106,6 +113,7 @@ class Runner:
             client=f"task_queue/{task.principal}/{task.client}",
             timeout=task.timeout,
             on_progress=attempt.on_progress,
+            max_result_bytes=self._largest_result,
         )
 
     def _ended(self, task: Task, result: CallResult) -> Record:
@@ -122,15 +130,12 @@ class Runner:
         return self._failed(task, {"message": result.text, **error})
 
     def _complete(self, task: Task, result: CallResult) -> Future[Recorded]:
-        try:
-            return self._store.complete(task.id, task.fence, result)
-        except TaskRefused as error:
-            return self._store.fail(
-                task.id,
-                task.fence,
-                {"code": "invalid_output", "message": error.message},
-                "failed",
-            )
+        return self._store.complete(task.id, task.fence, result)
+
+    def not_kept(self, task: Task, refused: TaskRefused) -> Record:
+        """Return how to record that the store does not take what the tool answered."""
+        error = {"code": "invalid_output", "message": refused.message, "hint": refused.hint}
+        return partial(self._store.fail, task.id, task.fence, error, "failed")
 
     def _failed(self, task: Task, error: dict[str, object]) -> Record:
         verdict, wanted = verdict_on(error, attempts=task.attempts, max_attempts=task.max_attempts)

@@ -15,7 +15,7 @@ from mcpd_core import ServiceHost
 
 from .attempts import Attempt, Record, Runner
 from .bridge import Bridge
-from .errors import StoreBroken, StoreClosed, StoreError
+from .errors import StoreBroken, StoreClosed, StoreError, TaskRefused
 from .policy import Backoff
 from .records import Change, Renewal, Worker
 from .settings import TaskQueueSettings
@@ -69,6 +69,7 @@ class Dispatcher:
             host,
             retries=Backoff(settings.first_retry, settings.longest_retry),
             releases=Backoff(2.0, 60.0),
+            largest_result=settings.largest_result,
         )
         #: What this process holds a lease of, by task id.
         self.attempts: dict[str, Attempt] = {}
@@ -224,6 +225,9 @@ class Dispatcher:
         while not attempt.lost:
             try:
                 recorded = await self._bridge.wait(record())
+            except TaskRefused as refused:
+                record = self._runner.not_kept(task, refused)
+                continue
             except StoreError as error:
                 failures += 1
                 self._log.error("The outcome of task %s cannot be recorded: %s", task.id, error)

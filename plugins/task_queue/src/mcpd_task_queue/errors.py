@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mcpd_core import ToolError
 
 
@@ -106,3 +108,17 @@ class StoreUnusable(StoreError):
     """Raised when a store cannot be opened: locked, made by a newer version, not a store at all."""
 
     code = "store_unusable"
+
+
+class BlobDamaged(StoreError):
+    """Raised when the file of a large result is not there, or has other contents than it had."""
+
+    code = "result_damaged"
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"The file {path}, which has a task's result, is damaged: {problem}.",
+            hint="Restore this one file from a backup; its name is the SHA-256 of its contents. "
+            "Or have the tool called again by a new task.",
+            retryable=False,
+        )

@@ -110,6 +110,7 @@ class Task:
     :ivar schedule_id: the recurring task that this one was made by.
     :ivar arguments: ``None`` when they were not asked for.
     :ivar result: what the tool answered, when it was asked for and the task has succeeded.
+    :ivar large: the result, when it was asked for and is larger than was asked for.
     :ivar error: how the last attempt failed, when it was asked for.
     """
 
@@ -145,6 +146,35 @@ class Task:
     arguments: Mapping[str, Any] | None = None
     result: CallResult | None = None
     error: Mapping[str, Any] | None = None
+    large: LargeResult | None = None
+
+
+@dataclass(frozen=True)
+class LargeResult:
+    """A result that is left where it is; `TaskStore.read_result` gives parts of it.
+
+    It is the JSON text of an object in ASCII: its ``structured``, or else its ``text``, is what the
+    tool answered, and ``content`` are the further blocks of the answer, if there are any.
+
+    :ivar size: characters of that text, which are as many bytes.
+    :ivar sha256: of that text, in hexadecimal digits.
+    """
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ResultPart:
+    """A part of the JSON text of a result.
+
+    :ivar offset: where it begins, in characters.
+    :ivar whole: what it is a part of.
+    """
+
+    text: str
+    offset: int
+    whole: LargeResult
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from .records import (
     Pause,
     QueueChanged,
     QueueStats,
+    ResultPart,
     Snapshot,
     Submitted,
     TaskState,
@@ -59,6 +60,8 @@ async def open_service(host: ServiceHost) -> AsyncIterator[TaskQueue]:
             largest_arguments=settings.largest_arguments,
             largest_log=settings.largest_log,
             ageing=settings.ageing,
+            largest_result=settings.largest_result,
+            inline_result=settings.inline_result,
         )
     )
     bridge = Bridge()
@@ -203,10 +206,18 @@ class TaskQueue:
         """
         return await self._get(principal, task_id, events=events)
 
-    async def result(self, principal: Principal, task_id: str, *, wait: float = 0.0) -> Snapshot:
+    async def result(
+        self,
+        principal: Principal,
+        task_id: str,
+        *,
+        wait: float = 0.0,
+        largest: int | None = None,
+    ) -> Snapshot:
         """Look a task up with its payload, once it has ended or the wait is over.
 
         :param wait: seconds to wait for its end.
+        :param largest: of a result whose JSON takes more bytes, only how large it is.
         :raises UnknownTask: when the principal has none of that id.
         """
         ended = trio.Event()
@@ -214,24 +225,30 @@ class TaskQueue:
         waiting = self._waiting.setdefault(task_id, set())
         waiting.add(ended)
         try:
-            snapshot = await self._get(principal, task_id, payload=True)
+            snapshot = await self._get(principal, task_id, payload=True, largest=largest)
             waits = snapshot.task.state not in SETTLED and snapshot.task.cron is None
             if waits and wait > 0:
                 with trio.move_on_after(wait):
                     await ended.wait()
-                snapshot = await self._get(principal, task_id, payload=True)
+                snapshot = await self._get(principal, task_id, payload=True, largest=largest)
         finally:
             waiting.discard(ended)
             if not waiting and self._waiting.get(task_id) is waiting:
                 del self._waiting[task_id]
         return snapshot
 
-    async def _get(
-        self, principal: Principal, task_id: str, *, payload: bool = False, events: int = 0
-    ) -> Snapshot:
-        snapshot = await self._bridge.wait(
-            self._store.get(principal, task_id, payload=payload, events=events)
-        )
+    async def result_part(
+        self, principal: Principal, task_id: str, offset: int, length: int
+    ) -> ResultPart | None:
+        """Read a part of the JSON text of a result; ``None`` when there is no result.
+
+        :param offset: where it begins, in characters.
+        :raises BlobDamaged: when the result, any part of it, is not what was stored.
+        """
+        return await self._bridge.wait(self._store.read_result(principal, task_id, offset, length))
+
+    async def _get(self, principal: Principal, task_id: str, **options: Any) -> Snapshot:
+        snapshot = await self._bridge.wait(self._store.get(principal, task_id, **options))
         if snapshot is None:
             raise UnknownTask(task_id)
         return snapshot

@@ -59,6 +59,24 @@ class TaskQueueSettings(BaseModel):
             "It gets there only while another program keeps a transaction of the database open.",
         ),
     ] = 256 * 1024 * 1024
+    largest_result: Annotated[
+        int,
+        Field(
+            ge=1_024,
+            le=1024 * 1024 * 1024,
+            description="How many bytes of JSON the result of one task may take; with a larger one "
+            "it fails.",
+        ),
+    ] = 64 * 1024 * 1024
+    inline_result: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1024 * 1024,
+            description="How many of them are kept in the database. Larger results are files in "
+            "the folder `blobs` beside it.",
+        ),
+    ] = 64 * 1024
     first_retry: Annotated[
         float,
         Field(

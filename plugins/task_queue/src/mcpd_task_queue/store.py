@@ -40,6 +40,7 @@ from .records import (
     QueueStats,
     Recorded,
     Renewal,
+    ResultPart,
     Snapshot,
     StoreHealth,
     Submitted,
@@ -113,7 +114,7 @@ class TaskStore(Protocol):
     def complete(self, task_id: str, fence: int, result: CallResult) -> Future[Recorded]:
         """Record that a task succeeded.
 
-        :raises TaskRefused: at once, when the result is not JSON.
+        :raises TaskRefused: at once or by the future, when the result is not JSON or is too large.
         """
         ...
 
@@ -223,13 +224,32 @@ class TaskStore(Protocol):
         ...
 
     def get(
-        self, principal: Principal, task_id: str, *, payload: bool = False, events: int = 0
+        self,
+        principal: Principal,
+        task_id: str,
+        *,
+        payload: bool = False,
+        events: int = 0,
+        largest: int | None = None,
     ) -> Future[Snapshot | None]:
         """Look one task up.
 
         :param payload: whether to read arguments, result and error.
         :param events: how many of its latest events to read.
+        :param largest: of a result whose JSON takes more bytes, only how large it is; ``None`` to
+            read any.
         :returns: ``None`` when the principal has no such task.
+        :raises BlobDamaged: when the result is not what was stored.
+        """
+        ...
+
+    def read_result(
+        self, principal: Principal, task_id: str, offset: int, length: int
+    ) -> Future[ResultPart | None]:
+        """Read a part of the JSON text of a result, which is described at `LargeResult`.
+
+        :returns: ``None`` when the principal has no such task, or it has no result.
+        :raises BlobDamaged: when the result, any part of it, is not what was stored.
         """
         ...
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from mcpd_core import Principal
+from mcpd_task_queue.keeping import Blob
 from mcpd_task_queue.records import (
     BUILT_IN,
     SETTLED,
@@ -215,7 +216,9 @@ def _owned(tx: Transaction, task_id: str, fence: int) -> tuple[Row | None, Recor
     return row, Recorded(True, row.state)
 
 
-def complete(tx: Transaction, leases: Leases, task_id: str, fence: int, result: str) -> Recorded:
+def complete(
+    tx: Transaction, leases: Leases, task_id: str, fence: int, result: str | Blob
+) -> Recorded:
     """Record a success, with the JSON of the result, unless the task was to be cancelled."""
     row, answer = _owned(tx, task_id, fence)
     if row is None:
@@ -223,7 +226,13 @@ def complete(tx: Transaction, leases: Leases, task_id: str, fence: int, result: 
     leases.end(row.seq)
     if row.cancelling:
         return cancel_now(tx, row, "the tool had finished when the cancelling reached it")
-    tx.execute("UPDATE payload SET result = ?, error = NULL WHERE seq = ?", (result, row.seq))
+    if isinstance(result, Blob):
+        tx.execute(
+            "UPDATE payload SET blob = ?, blob_size = ?, error = NULL WHERE seq = ?",
+            (*result, row.seq),
+        )
+    else:
+        tx.execute("UPDATE payload SET result = ?, error = NULL WHERE seq = ?", (result, row.seq))
     move(tx, row, "succeeded", "succeeded", reason="", releases=0)
     return Recorded(True, "succeeded")
 

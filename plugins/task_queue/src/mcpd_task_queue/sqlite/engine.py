@@ -27,6 +27,7 @@ from mcpd_task_queue.records import (
     QueueStats,
     Recorded,
     Renewal,
+    ResultPart,
     Snapshot,
     StoreHealth,
     Submitted,
@@ -42,7 +43,8 @@ from .backup import Backups
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .ledger import Ledger
 from .log import LARGEST_LOG
-from .rows import arguments_text, digest, error_text, result_text, shorten
+from .results import Results
+from .rows import arguments_text, digest, error_text, shorten
 from .schema import migrate
 from .transitions import Leases
 from .worker import Reader, Writer
@@ -51,6 +53,9 @@ from .worker import Reader, Writer
 LARGEST_ARGUMENTS = 1024 * 1024
 #: Seconds of waiting that are worth a step of priority.
 AGEING = 300.0
+#: Bytes of JSON that the result of one task may take, and up to how many it is in the database.
+LARGEST_RESULT = 64 * 1024 * 1024
+INLINE_RESULT = 64 * 1024
 
 
 class SQLiteTaskStore:
@@ -68,6 +73,9 @@ class SQLiteTaskStore:
     :param ageing: seconds of waiting that are worth a step of priority; 0 for none.
     :param largest_log: bytes of the write-ahead log beyond which new tasks are refused; it gets
         there only when another program keeps a transaction open.
+    :param largest_result: bytes of JSON that one task's result may take.
+    :param inline_result: up to how many of them a result is in the database; a larger one is a file
+        in the folder ``blobs`` beside it.
     :param clock: seconds since the epoch.
     :param monotonic: seconds on a clock that nobody can set.
     :raises StoreUnusable: when the file cannot be opened, is in use, or is not for this version.
@@ -82,6 +90,8 @@ class SQLiteTaskStore:
         largest_arguments: int = LARGEST_ARGUMENTS,
         largest_log: int = LARGEST_LOG,
         ageing: float = AGEING,
+        largest_result: int = LARGEST_RESULT,
+        inline_result: int = INLINE_RESULT,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -98,6 +108,7 @@ class SQLiteTaskStore:
             dedup_window=None,
             payload_limit=largest_arguments,
             backup=True,
+            result_limit=largest_result,
         )
         self._clock = clock
         self._ageing = ageing
@@ -140,6 +151,9 @@ class SQLiteTaskStore:
         )
         self._reader = Reader(path, reading, "mcpd-task-store-reader")
         self._backups = Backups(path, self._writer)
+        self._results = Results(
+            path.with_name("blobs"), self._reader, inline_result, largest_result
+        )
         self._closed: Future[None] | None = None
 
     @property
@@ -208,8 +222,12 @@ class SQLiteTaskStore:
 
     def complete(self, task_id: str, fence: int, result: CallResult) -> Future[Recorded]:
         """Record that a task succeeded."""
-        text = result_text(result)
-        return self._writer.do(lambda tx: changes.complete(tx, self._leases, task_id, fence, text))
+        return self._results.complete(
+            result,
+            lambda stored: self._writer.do(
+                lambda tx: changes.complete(tx, self._leases, task_id, fence, stored)
+            ),
+        )
 
     def fail(
         self,
@@ -295,19 +313,35 @@ class SQLiteTaskStore:
 
     def sweep(self) -> Future[Swept]:
         """Make due tasks ready, interrupt those whose lease has run out, purge old ones."""
-        return self._writer.do(lambda tx: sweeping.sweep(tx, self._leases, self._retention))
+        freed: list[str] = []
+        swept = self._writer.do(lambda tx: sweeping.sweep(tx, self._leases, self._retention, freed))
+        swept.add_done_callback(lambda _: self._results.forget(freed))
+        return swept
 
     # --- look-ups ---------------------------------------------------------------------------------
 
     def get(
-        self, principal: Principal, task_id: str, *, payload: bool = False, events: int = 0
+        self,
+        principal: Principal,
+        task_id: str,
+        *,
+        payload: bool = False,
+        events: int = 0,
+        largest: int | None = None,
     ) -> Future[Snapshot | None]:
         """Look one task up."""
-        return self._reader.do(
+        found = self._reader.do(
             lambda connection: queries.get(
-                connection, principal, task_id, payload, events, self._ageing
+                connection, principal, task_id, payload, events, self._ageing, largest
             )
         )
+        return self._results.fill(found, largest) if payload else found
+
+    def read_result(
+        self, principal: Principal, task_id: str, offset: int, length: int
+    ) -> Future[ResultPart | None]:
+        """Read a part of the JSON text of a result."""
+        return self._results.part(principal, task_id, offset, length)
 
     def find_key(self, principal: Principal, key: str) -> Future[str | None]:
         """Return the id of the principal's task with that idempotency key."""
@@ -360,7 +394,7 @@ class SQLiteTaskStore:
 
     def health(self) -> StoreHealth:
         """Say how the store is, without waiting."""
-        trouble = self._writer.trouble
+        trouble = self._writer.trouble or self._results.trouble
         counts: dict[TaskState, int] = {state: self._counts.get(state, 0) for state in STATES}
         log = self._writer.log.detail
         detail = str(trouble) if trouble is not None else log[:1].upper() + log[1:].rstrip(".")
@@ -383,8 +417,11 @@ class SQLiteTaskStore:
                 self._lock.release()
                 done.set_result(None)
 
-            # The reader first: the last connection to close moves the log, and only one may.
-            self._reader.close().add_done_callback(
-                lambda _: self._writer.close().add_done_callback(unlock)
+            # The results first: what is on its way into a file is still to be recorded. Then the
+            # reader: the last connection to close moves the log, and only one may.
+            self._results.close().add_done_callback(
+                lambda _: self._reader.close().add_done_callback(
+                    lambda _: self._writer.close().add_done_callback(unlock)
+                )
             )
         return self._closed

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from mcpd_core import Principal
 from mcpd_task_queue.errors import TaskRefused
-from mcpd_task_queue.records import Activity, Filter, Page, Pause, QueueStats, Snapshot, TaskState
+from mcpd_task_queue.records import (
+    Activity,
+    Filter,
+    LargeResult,
+    Page,
+    Pause,
+    QueueStats,
+    ResultPart,
+    Snapshot,
+    TaskState,
+)
 
 from .order import Ready, ahead_of
 from .rows import COLUMNS, LANE, PRIORITY, READY_AT, SEQ, TURN, event_from, task_from
@@ -20,8 +32,13 @@ def get(
     payload: bool,
     events: int,
     ageing: float,
+    largest: int | None,
 ) -> Snapshot | None:
-    """Read one task, its place among the ready ones, and its latest events."""
+    """Read one task, its place among the ready ones, and its latest events.
+
+    :param largest: bytes of the largest result that is read, when ``payload`` is; one that is a
+        file is not read here, whatever its size.
+    """
     row = connection.execute(
         f"SELECT {COLUMNS} FROM task WHERE id = ? AND principal_kind = ? AND principal_id = ?",
         (task_id, principal.kind, principal.id),
@@ -29,16 +46,20 @@ def get(
     if row is None:
         return None
     seq = row[SEQ]
-    arguments = result = error = None
+    arguments = result = error = large = None
     if payload:
-        arguments, result, error = connection.execute(
-            "SELECT arguments, result, error FROM payload WHERE seq = ?", (seq,)
+        arguments, result, error, blob, size = connection.execute(
+            "SELECT arguments, result, error, blob, blob_size FROM payload WHERE seq = ?", (seq,)
         ).fetchone()
+        if blob is not None:
+            large = LargeResult(size, blob)
+        elif result is not None and largest is not None and len(result) > largest:
+            large, result = _measured(result), None
     latest = connection.execute(
         "SELECT at, kind, state, attempt, detail FROM event WHERE seq = ? ORDER BY n DESC LIMIT ?",
         (seq, events),
     ).fetchall()
-    task = task_from(row, arguments=arguments, result=result, error=error)
+    task = task_from(row, arguments=arguments, result=result, error=error, large=large)
     ahead = None
     if task.state == "ready":
         ahead = ahead_of(connection, _ready(row), ageing)
@@ -48,6 +69,36 @@ def get(
 
 def _ready(row: tuple[Any, ...]) -> Ready:
     return Ready(row[PRIORITY], row[TURN], row[READY_AT], row[SEQ], row[LANE])
+
+
+def _measured(result: str) -> LargeResult:
+    return LargeResult(len(result), hashlib.sha256(result.encode()).hexdigest())
+
+
+def read_result(
+    connection: sqlite3.Connection, principal: Principal, task_id: str, offset: int, length: int
+) -> ResultPart | None:
+    """Read a part of a result; of one that is a file, only which one it is: the part is empty."""
+    row = connection.execute(
+        "SELECT result, blob, blob_size FROM task JOIN payload USING (seq)"
+        " WHERE id = ? AND principal_kind = ? AND principal_id = ?",
+        (task_id, principal.kind, principal.id),
+    ).fetchone()
+    if row is None:
+        return None
+    result, blob, size = row
+    if blob is not None:
+        return ResultPart("", offset, LargeResult(size, blob))
+    if result is None:
+        return None
+    return ResultPart(result[offset : offset + length], offset, _measured(result))
+
+
+def blobs_in_use(connection: sqlite3.Connection, names: Sequence[str]) -> set[str]:
+    """Return those of some files that a task refers to."""
+    marks = ", ".join("?" * len(names))
+    rows = connection.execute(f"SELECT blob FROM payload WHERE blob IN ({marks})", tuple(names))
+    return {name for (name,) in rows}
 
 
 def find_key(connection: sqlite3.Connection, principal: Principal, key: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from mcpd_core import CallResult, Principal, Progress
 from mcpd_task_queue.errors import TaskRefused
-from mcpd_task_queue.records import Task, TaskEvent, TaskState
+from mcpd_task_queue.records import LargeResult, Task, TaskEvent, TaskState
 
 _COLUMNS = (
     "seq",
@@ -74,6 +74,7 @@ def task_from(
     arguments: str | None = None,
     result: str | None = None,
     error: str | None = None,
+    large: LargeResult | None = None,
 ) -> Task:
     """Read a task from a row of `COLUMNS`, and from the JSON of its payload if that was read."""
     (
@@ -154,6 +155,7 @@ def task_from(
         arguments=None if arguments is None else json.loads(arguments),
         result=None if result is None else result_from(result),
         error=None if error is None else json.loads(error),
+        large=large,
     )
 
 
@@ -193,22 +195,34 @@ def digest(tool: str, arguments: Mapping[str, Any], *recurrence: str | None) -> 
 
 
 def result_text(result: CallResult) -> str:
-    """Write what a tool answered as JSON.
+    """Write what a tool answered as JSON, in ASCII: any part of it is text, whatever it has.
 
     :raises TaskRefused: when it is not JSON.
     """
+    answer: dict[str, Any] = {}
     try:
-        return json.dumps(
-            {"text": result.text, "structured": result.structured}, separators=(",", ":")
-        )
+        if result.structured is not None:
+            answer["structured"] = result.structured
+        # The text of data is its JSON, almost always: that need not be kept twice.
+        if result.structured is None or result.text != _compact(result.structured):
+            answer["text"] = result.text
+        if result.content:
+            answer["content"] = result.content
+        return json.dumps(answer, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise TaskRefused(f"The result cannot be stored as JSON: {error}.") from error
 
 
 def result_from(text: str) -> CallResult:
-    """Read what `result_text` wrote."""
+    """Read what `result_text` wrote, now or in an older version, which kept the text always."""
     stored = json.loads(text)
-    return CallResult(stored["text"], stored["structured"])
+    structured = stored.get("structured")
+    said = stored["text"] if "text" in stored else _compact(structured)
+    return CallResult(said, structured, content=tuple(stored.get("content", ())))
+
+
+def _compact(structured: Any) -> str:
+    return json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
 
 
 def error_text(error: Mapping[str, Any]) -> str:

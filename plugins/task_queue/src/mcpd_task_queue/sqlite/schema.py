@@ -242,8 +242,22 @@ _VERSION_4 = (
     """,
 )
 
+# Large results, which are files beside the database: the name of the file, and how many bytes it
+# has. The index says whether anything still refers to a file.
+_VERSION_5 = (
+    "ALTER TABLE payload ADD COLUMN blob TEXT",
+    "ALTER TABLE payload ADD COLUMN blob_size INTEGER",
+    "CREATE INDEX payload_blob ON payload (blob) WHERE blob IS NOT NULL",
+)
+
 #: One entry per version; a database of version n has had the first n applied.
-MIGRATIONS: tuple[Sequence[str], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+MIGRATIONS: tuple[Sequence[str], ...] = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+)
 
 #: STRICT tables; RETURNING came a little earlier.
 OLDEST_SQLITE = (3, 37, 0)

@@ -23,9 +23,12 @@ def recover(tx: Transaction, leases: Leases, owner: str) -> Swept:
     return tally.swept()
 
 
-def sweep(tx: Transaction, leases: Leases, retention: float) -> Swept:
+def sweep(tx: Transaction, leases: Leases, retention: float, freed: list[str]) -> Swept:
     """Make due tasks ready and recurring ones into tasks, interrupt the ones whose lease ran out,
-    purge the old ones."""
+    purge the old ones.
+
+    :param freed: receives the names of the files that purged tasks referred to.
+    """
     tally = _Tally()
     due = select(
         tx,
@@ -44,8 +47,12 @@ def sweep(tx: Transaction, leases: Leases, retention: float) -> Swept:
         f" ORDER BY finished_at LIMIT {SWEEP_LIMIT}",
         (tx.now - retention,),
     ).fetchall()
-    for table in ("task", "payload", "event"):
+    for table in ("task", "event"):
         tx.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq, _, _ in old])
+    for seq, _, _ in old:
+        for (blob,) in tx.execute("DELETE FROM payload WHERE seq = ? RETURNING blob", (seq,)):
+            if blob is not None:
+                freed.append(blob)
     for _, task_id, state in old:
         tx.note(task_id, state, None)
     return tally.swept(purged=len(old), more=SWEEP_LIMIT in (len(due), len(old)))

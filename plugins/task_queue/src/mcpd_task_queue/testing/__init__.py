@@ -39,6 +39,7 @@ pytest.register_assert_rewrite(
             "ordering",
             "outcomes",
             "recurring",
+            "results",
             "submitting",
         )
     )
@@ -51,6 +52,7 @@ from .managing import Managing  # noqa: E402
 from .ordering import Ordering  # noqa: E402
 from .outcomes import Outcomes  # noqa: E402
 from .recurring import Recurring  # noqa: E402
+from .results import Results  # noqa: E402
 from .submitting import Submitting  # noqa: E402
 from .suite import Clock, New, OpenStore  # noqa: E402
 
@@ -58,7 +60,7 @@ __all__ = ["Clock", "New", "OpenStore", "TaskStoreConformance"]
 
 
 class TaskStoreConformance(
-    Submitting, Ordering, Outcomes, Looking, Managing, Recurring, Capable, Concurrent
+    Submitting, Ordering, Outcomes, Looking, Managing, Recurring, Results, Capable, Concurrent
 ):
     """What every engine promises; a subclass defines the fixture ``open_store``.
 

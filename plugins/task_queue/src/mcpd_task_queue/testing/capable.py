@@ -89,8 +89,9 @@ class Capable(StoreSuite):
         assert sum(store.health().counts.values()) == 1
 
     def test_results_may_be_as_large_as_the_record_says(
-        self, store: TaskStore, new: New, me: Principal
+        self, open_store: OpenStore, new: New, me: Principal
     ) -> None:
+        store = open_store(largest_result=1024 * 1024)
         limit = store.capabilities.result_limit
         size = 4 * 1024 * 1024 if limit is None else limit - 256
         (task_id,) = submit(store, new())
@@ -102,7 +103,7 @@ class Capable(StoreSuite):
             submit(store, new())
             (task,) = claim(store)
             with pytest.raises(TaskRefused):
-                store.complete(task.id, task.fence, CallResult("x" * (limit + 1)))
+                store.complete(task.id, task.fence, CallResult("x" * (limit + 1))).result()
 
     def test_an_idempotency_key_is_known_for_as_long_as_the_record_says(
         self, open_store: OpenStore, new: New, clock: Clock

@@ -13,7 +13,7 @@ from mcpd_task_queue.records import NewTask, Snapshot, Task, Worker
 from mcpd_task_queue.store import TaskStore
 
 #: Opens the store of the test, anew after it was closed, or another one by its name. Takes
-#: ``retention`` and ``ageing`` in seconds and ``largest_arguments`` in bytes.
+#: ``retention`` and ``ageing`` in seconds, ``largest_arguments`` and ``largest_result`` in bytes.
 OpenStore: TypeAlias = Callable[..., TaskStore]
 #: Makes a `NewTask` of which only what matters is said.
 New: TypeAlias = Callable[..., NewTask]

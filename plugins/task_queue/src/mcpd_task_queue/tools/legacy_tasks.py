@@ -176,7 +176,13 @@ async def task_result(
 ) -> CallResult:
     """Older form of get_task_result; it does not wait."""
     queue, found = await _find(ctx, task_id)
-    task = (await queue.result(ctx.principal, found)).task
+    task = (await queue.result(ctx.principal, found, largest=ctx.max_result_bytes)).task
+    if task.large is not None:
+        raise TaskRefused(
+            f"The result of the task {task_id!r} takes {task.large.size:,} bytes, which do not fit "
+            "into an answer.",
+            hint="get_task_result gives it in parts.",
+        )
     output: Any = None
     if task.result is not None:
         output = task.result.text if task.result.structured is None else task.result.structured

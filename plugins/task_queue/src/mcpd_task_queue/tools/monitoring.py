@@ -15,6 +15,11 @@ from .arguments import LONGEST_WAIT, Name, TaskId, service, within
 
 #: What "of late" means in the statistics, in seconds.
 LATELY = 3_600.0
+#: How many times as many bytes the stored JSON of a result has, at most, as it has in an answer.
+_SHRINKS = 3
+#: Bytes of an answer besides the part of a result that it has; of those, each character may take
+#: two. A part has some characters however little fits.
+_AROUND_PART, _LEAST_PART = 1_500, 64
 
 
 @tool(
@@ -54,21 +59,41 @@ async def get_task_result(
         float,
         Field(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the task to end."),
     ] = 0.0,
+    offset: Annotated[
+        int | None,
+        Field(ge=0, description="Fetch a part of the result's JSON text, from this character on."),
+    ] = None,
+    length: Annotated[
+        int | None,
+        Field(ge=1, description="How many characters of it; by default as many as fit."),
+    ] = None,
 ) -> TaskResult:
     """Fetch what a task's tool answered, waiting for it if asked to.
 
     When the task has not ended after the wait, 'ready' is false and the state says how far it is.
-    A failed task is no error of this tool: 'error' has the failure. Results are kept for a while
-    (a week, unless the server's owner chose otherwise) and can be fetched as often as needed.
+    A failed task is no error of this tool: 'error' has the failure. A result that does not fit into
+    an answer is described by 'large', and fetched in parts. Results are kept for a while (a week,
+    unless the server's owner chose otherwise) and can be fetched as often as needed.
     """
     queue = await service(ctx)
     wait = within(ctx, wait)
+    limit = ctx.max_result_bytes
+    # One that is too large by far is not read at all.
+    largest = _SHRINKS * limit if offset is None else 0
     if wait > 0:
         async with ctx.waiting():
-            snapshot = await queue.result(ctx.principal, task_id, wait=wait)
+            snapshot = await queue.result(ctx.principal, task_id, wait=wait, largest=largest)
     else:
-        snapshot = await queue.result(ctx.principal, task_id)
-    return answers.result(snapshot, queue.workers)
+        snapshot = await queue.result(ctx.principal, task_id, largest=largest)
+    if offset is not None:
+        most = max(_LEAST_PART, (limit - _AROUND_PART) // 2)
+        part = await queue.result_part(ctx.principal, task_id, offset, min(length or most, most))
+        return answers.result(snapshot, queue.workers, limit, part)
+    answer = answers.result(snapshot, queue.workers, limit)
+    if snapshot.task.result is not None and answers.too_large(answer, limit):
+        snapshot = await queue.result(ctx.principal, task_id, largest=0)
+        answer = answers.result(snapshot, queue.workers, limit)
+    return answer
 
 
 @tool(
