@@ -364,7 +364,7 @@ async def test_only_what_is_there_is_promised(
         capabilities = client.server_capabilities
         assert capabilities.resources is not None
         assert capabilities.resources.list_changed
-        assert not capabilities.resources.subscribe
+        assert capabilities.resources.subscribe
         assert capabilities.prompts is not None
         assert capabilities.completions is not None
     async with mcpd_host(tmp_plugin(PLAIN, name="plain")) as plain, join(plain.host) as client:

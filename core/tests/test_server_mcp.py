@@ -615,6 +615,7 @@ class Refusing:
     def __init__(self, host: Host, refusal: BaseException) -> None:
         self.catalog = host.catalog
         self.content = host.content
+        self.updates = host.updates
         self.tools_for = host.tools_for
         self.refusal = refusal
 
@@ -684,6 +685,7 @@ class Chatty:
     def __init__(self, host: Host) -> None:
         self.catalog = host.catalog
         self.content = host.content
+        self.updates = host.updates
         self.tools_for = host.tools_for
         self.trace: Any = None
 

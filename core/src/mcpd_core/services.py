@@ -128,6 +128,25 @@ class ServiceHost(Protocol):
         """
         ...
 
+    @property
+    def followed(self) -> bool:
+        """Whether any client follows any resource; may be asked on any thread.
+
+        When none does, nobody need be told that one has changed.
+        """
+        ...
+
+    def resource_changed(self, uri: str, *, principal: Principal | None = None) -> None:
+        """Say that what is at a URI has changed; from any thread, without waiting.
+
+        Clients that have subscribed to the URI are told: at once, and then of whatever happens
+        within a tenth of a second as of one change. What nobody follows costs next to nothing.
+
+        :param principal: for whom it has changed, where principals see different things there;
+            no other one is told. ``None`` for everybody who may read it.
+        """
+        ...
+
     def tool(self, name: str) -> ToolSpec | None:
         """Look a tool up by name or alias; ``None`` when no enabled plugin offers it."""
         ...

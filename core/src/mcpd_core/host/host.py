@@ -28,6 +28,7 @@ from .policy import may_call
 from .services import ServiceProxy, Services
 from .statistics import Statistics
 from .switching import Switched, Switches
+from .updates import Updates
 from .usage import Usage
 from .watchdog import Watchdog
 
@@ -68,6 +69,8 @@ class Host(CallPath):
                 Limits(limits.workers, limits.workers, limits.workers, limits.queue)
             ),
         }
+        #: Who follows which resource.
+        self.updates = Updates(self._may_read)
         self._services = Services(self)
         self._watchers: list[Callable[[], None]] = []
         #: What plugins add to the server.
@@ -103,6 +106,7 @@ class Host(CallPath):
             await self._services.aclose()
         finally:
             await self.lanes.aclose()
+            self.updates.close()
             self.watchdog.close()
 
     async def start_services(self) -> None:
@@ -232,6 +236,10 @@ class Host(CallPath):
         if running.runtime is lane:
             return running.object
         return ServiceProxy(running, partial(self.lanes.cross, lane, running.runtime))
+
+    def _may_read(self, principal: Principal, uri: str) -> bool:
+        found = self.content.resource(uri)
+        return found is not None and may_call(principal, found[0], self.settings.http)
 
     # --- plugins ------------------------------------------------------------------------------
 

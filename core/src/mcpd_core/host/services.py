@@ -265,6 +265,13 @@ class HostView:
             )
         )
 
+    @property
+    def followed(self) -> bool:
+        return self._host.updates.followed
+
+    def resource_changed(self, uri: str, *, principal: Principal | None = None) -> None:
+        self._host.updates.changed(uri, principal)
+
     async def check(
         self, tool: str, arguments: Mapping[str, Any], *, principal: Principal
     ) -> ToolSpec:

@@ -1,19 +1,34 @@
-"""Telling clients that the set of tools has changed, in the way of either era."""
+"""Telling clients that lists or, in the later era, resources have changed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ServerEvent
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    ResourceUpdated,
+    ServerEvent,
+)
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, NotificationParams, SubscriptionsListenRequestParams
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    NotificationParams,
+    SubscriptionsListenRequestParams,
+)
+
+from ..host.updates import Updates
+from ..spec import Principal
+from .updates import MAX_RESOURCES
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +36,33 @@ log = logging.getLogger(__name__)
 MAX_SUBSCRIPTIONS = 1024
 
 Announcement = Callable[[ServerSession], Any]
+
+
+#: Who is subscribing, and to which resources: the SDK tells a bus of neither.
+_subscribing: ContextVar[tuple[Principal, frozenset[str]]] = ContextVar("mcpd_subscribing")
+
+
+class _Bus(InMemorySubscriptionBus):
+    """The SDK's bus, which tells of resources only those who may read them."""
+
+    def __init__(self, updates: Updates) -> None:
+        super().__init__()
+        self._updates = updates
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        principal, uris = _subscribing.get()
+
+        def tell(uri: str) -> None:
+            listener(ResourceUpdated(uri))
+
+        stops = [super().subscribe(listener)]
+        stops += [self._updates.follow(uri, principal, tell) for uri in uris]
+
+        def unsubscribe() -> None:
+            for stop in stops:
+                stop()
+
+        return unsubscribe
 
 
 class _Untold:
@@ -39,10 +81,12 @@ class Changes:
     In the handshake eras that is every client that finished its handshake, on its connection or on
     the stream it holds open over HTTP. In the later era it is whoever holds a
     ``subscriptions/listen`` open.
+
+    :param updates: tells of changes of resources.
     """
 
-    def __init__(self) -> None:
-        self._bus = InMemorySubscriptionBus()
+    def __init__(self, updates: Updates) -> None:
+        self._bus = _Bus(updates)
         self._handler = ListenHandler(self._bus, max_subscriptions=MAX_SUBSCRIPTIONS)
         self._closed = False
         # How many subscriptions are open, and what is set when there is none.
@@ -60,6 +104,12 @@ class Changes:
         """Serve one subscription until the client or `close` ends it."""
         if self._closed:
             raise MCPError(INTERNAL_ERROR, "The server is stopping.")
+        uris = frozenset(params.notifications.resource_subscriptions or ())
+        if len(uris) > MAX_RESOURCES:
+            raise MCPError(
+                INVALID_PARAMS, f"One subscription may be to {MAX_RESOURCES} resources at most."
+            )
+        _subscribing.set((ctx.lifespan_context.principal, uris))
         if self._open == 0:
             self._none_open = anyio.Event()
         self._open += 1

@@ -29,6 +29,7 @@ from opentelemetry import trace
 from .._version import __version__
 from ..catalog import Catalog
 from ..errors import CallRefused, InvalidArguments
+from ..host.updates import Updates
 from ..spec import CallResult, Principal, ToolSpec
 from .changes import Changes
 from .content import ContentHandlers, ContentHost, cache_hints
@@ -39,6 +40,7 @@ from .results import error_of, result_of, result_of_misfit
 from .sdk_streams import ChannelReadStream, ChannelWriteStream
 from .session import Session
 from .streams import LineChannel
+from .updates import Subscriptions
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,11 @@ class ToolHost(ContentHost, Protocol):
 
     def tools_for(self, principal: Principal) -> tuple[ToolSpec, ...]:
         """List the tools that somebody may see, sorted by name."""
+        ...
+
+    @property
+    def updates(self) -> Updates:
+        """Who follows which resource."""
         ...
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -88,9 +95,6 @@ class _SdkServer(Server[Any]):
 
     def get_capabilities(self, *args: Any, **kwargs: Any) -> ServerCapabilities:
         capabilities = super().get_capabilities(*args, **kwargs)
-        if capabilities.resources is not None:
-            # Nobody tells us that what is at a URI has changed.
-            capabilities.resources.subscribe = False
         return capabilities.model_copy(update=self.not_offered())
 
     def create_initialization_options(
@@ -129,7 +133,8 @@ class McpServer:
             self.engine = "sdk"
         listing = ToolListing(self._tools_for, page=page)
         content = ContentHandlers(host, page=page, shelter=self.engine != "lean")
-        self._changes = Changes()
+        self._changes = Changes(host.updates)
+        self._subscriptions = Subscriptions(host.updates)
         sdk = _SdkServer(
             "mcpd",
             version=__version__,
@@ -148,6 +153,7 @@ class McpServer:
         sdk.not_offered = content.not_offered
         self.sdk: Server[Any] = sdk
         content.register(sdk)
+        self._subscriptions.register(sdk)
         self.sdk.add_notification_handler(
             "notifications/initialized", NotificationParams, self._changes.handshaken
         )
@@ -191,16 +197,23 @@ class McpServer:
         :param channel: its connection.
         :param session: who it is.
         """
-        if self.engine == "lean":
-            await Engine(self.sdk, channel, session).run()
-            return
-        await serve_dual_era_loop(
-            self.sdk,
-            ChannelReadStream(channel),
-            ChannelWriteStream(channel),
-            lifespan_state=session,
-            init_options=self.sdk.create_initialization_options(),
-        )
+        try:
+            if self.engine == "lean":
+                await Engine(self.sdk, channel, session).run()
+                return
+            await serve_dual_era_loop(
+                self.sdk,
+                ChannelReadStream(channel),
+                ChannelWriteStream(channel),
+                lifespan_state=session,
+                init_options=self.sdk.create_initialization_options(),
+            )
+        finally:
+            self.forget(session)
+
+    def forget(self, session: Session) -> None:
+        """Tell a client of nothing more: it has left."""
+        self._subscriptions.forget(session)
 
     # --- changes ----------------------------------------------------------------------------------
 

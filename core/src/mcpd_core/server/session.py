@@ -10,6 +10,8 @@ from ..spec import Principal
 if TYPE_CHECKING:
     from mcp.server.session import ServerSession
 
+    from .updates import Subscriber
+
 
 @dataclass
 class Session:
@@ -21,9 +23,11 @@ class Session:
         later one each request asks for itself).
     :ivar standing: what reaches the client apart from any request, once it has finished its
         handshake (handshake era only).
+    :ivar subscriber: what it follows, once it has subscribed to a resource (handshake era only).
     """
 
     principal: Principal
     client: str
     log_level: str = "info"
     standing: ServerSession | None = field(default=None, repr=False, compare=False)
+    subscriber: Subscriber | None = field(default=None, repr=False, compare=False)

@@ -93,6 +93,7 @@ class _Session:
         self.standing = _Standing()
         self.connection = Connection.for_loop(self.standing, session_id=self.id)
         self.runner = ServerRunner(server.sdk, self.connection, self.session)
+        self._forget = server.forget
         self.running: dict[RequestId, tuple[_Flight, asyncio.Task[Any]]] = {}
         self.in_flight = 0
         self.touched = time.monotonic()
@@ -110,6 +111,7 @@ class _Session:
     async def close(self) -> None:
         for request_id in list(self.running):
             self.cancel(request_id, _ENDED)
+        self._forget(self.session)
         if self.standing.stream is not None:
             self.standing.stream.end()
         await aclose_shielded(self.connection)
