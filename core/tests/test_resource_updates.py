@@ -24,8 +24,8 @@ from mcpd_core.server import updates as server_updates
 from mcpd_core.server.http.listener import HttpListener
 from mcpd_core.server.http.peers import Door
 from mcpd_core.server.mcp import McpServer
-from mcpd_core.server.session import Session
 from mcpd_core.server.sdk_streams import ChannelReadStream, ChannelWriteStream
+from mcpd_core.server.session import Session
 from mcpd_core.server.streams import LineChannel
 from mcpd_core.settings import HttpSettings
 from mcpd_core.testing import MakeHost, WritePlugin
@@ -253,6 +253,12 @@ async def test_a_change_is_told_to_those_who_follow_the_resource(
         assert heard.uris == []
 
 
+async def test_a_resource_is_the_same_however_its_uri_is_spelt(join: Join, era: str) -> None:
+    async with following(join, era, "things://one/a:b") as (client, heard):
+        await touch(client, "things://one/a%3Ab")
+        await heard.until("things://one/a:b")
+
+
 async def test_what_concerns_one_principal_is_told_to_no_other(join: Join, era: str) -> None:
     async with (
         following(join, era, "things://all", principal=ADA) as (ada, ada_heard),
@@ -269,8 +275,8 @@ async def test_what_concerns_one_principal_is_told_to_no_other(join: Join, era: 
 
 
 async def test_a_client_that_leaves_is_forgotten(join: Join, era: str, host: Host) -> None:
-    async with following(join, era, "things://all", "things://one/a"):
-        assert host.updates.followed
+    async with following(join, era, "things://all", "things://one/a") as (client, _):
+        assert await touch(client, "things://all")
     assert not host.updates.followed
     async with join() as client:
         assert not await touch(client, "things://all")
@@ -345,8 +351,11 @@ def test_followers_come_and_go_while_other_threads_report(anyio_backend: str) ->
     done = threading.Event()
 
     async def main() -> None:
-        updates = Updates(lambda principal, uri: True)
-        told: list[str] = []
+        updates = Updates(lambda principal, uri: uri)
+        told: list[None] = []
+
+        def tell() -> None:
+            told.append(None)
 
         def report() -> None:
             try:
@@ -360,13 +369,13 @@ def test_followers_come_and_go_while_other_threads_report(anyio_backend: str) ->
         for thread in threads:
             thread.start()
         for n in range(300):
-            stops = [updates.follow(f"x://{i}", ADA, told.append) for i in range(n % 8)]
+            stops = [updates.follow(f"x://{i}", ADA, tell) for i in range(n % 8)]
             await asyncio.sleep(0)
             for stop in stops:
                 stop()
                 stop()
         assert not updates.followed
-        stop = updates.follow("x://1", ADA, told.append)
+        stop = updates.follow("x://1", ADA, tell)
         told.clear()
         with anyio.fail_after(20):
             while not told:

@@ -142,6 +142,8 @@ class ServiceHost(Protocol):
         Clients that have subscribed to the URI are told: at once, and then of whatever happens
         within a tenth of a second as of one change. What nobody follows costs next to nothing.
 
+        :param uri: as its template writes it: with ``urllib.parse.quote(value, safe="")`` for each
+            placeholder.
         :param principal: for whom it has changed, where principals see different things there;
             no other one is told. ``None`` for everybody who may read it.
         """

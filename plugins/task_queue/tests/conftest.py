@@ -14,7 +14,7 @@ import pytest
 from mcpd_core import Principal
 from mcpd_core.host import Host
 from mcpd_core.inventory import Inventory, PluginRow
-from mcpd_core.schema import describe, tools_of
+from mcpd_core.registrar import ToolRegistrar
 from mcpd_core.settings import load_settings
 from mcpd_task_queue.records import NewTask
 from mcpd_task_queue.sqlite import SQLiteTaskStore
@@ -154,6 +154,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def row(
     name: str, module: str, modules: Sequence[str], runtime: Any, hooks: tuple[str, ...]
 ) -> PluginRow:
+    registrar = ToolRegistrar(name, runtime)
+    for offered in modules:
+        registrar.add_module(offered)
     return PluginRow(
         name=name,
         distribution=f"mcpd-{name}",
@@ -162,11 +165,8 @@ def row(
         state="enabled",
         entry=module,
         hooks=hooks,
-        tools=tuple(
-            describe(function, plugin=name, runtime=runtime)
-            for tools in modules
-            for function in tools_of(importlib.import_module(tools))
-        ),
+        tools=registrar.specs,
+        resources=registrar.resources,
     )
 
 

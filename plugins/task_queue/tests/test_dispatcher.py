@@ -82,7 +82,8 @@ async def running(
     async def call(tool: str, arguments: Mapping[str, Any], **_: Any) -> CallResult:
         return await tools[tool](**arguments)
 
-    host = SimpleNamespace(call=call, log=logging.getLogger("test.queue"))
+    host = SimpleNamespace(call=call, log=logging.getLogger("test.queue"), followed=False)
+    host.resource_changed = lambda uri, **_: None
     store = Faults(folder / "tasks.db")
     bridge = Bridge()
     options = TaskQueueSettings(**{"first_retry": 0.01, **settings})

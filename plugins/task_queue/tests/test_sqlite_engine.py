@@ -20,7 +20,7 @@ import pytest
 
 from mcpd_core import McpdError, Principal
 from mcpd_task_queue.errors import StoreBroken, StoreError, StoreFull, StoreUnusable
-from mcpd_task_queue.records import Change, Filter, NewTask
+from mcpd_task_queue.records import Change, Filter, NewTask, Whose
 from mcpd_task_queue.sqlite import SQLiteTaskStore, schema
 from mcpd_task_queue.sqlite.connection import connect_reader, connect_writer, in_words
 from mcpd_task_queue.sqlite.worker import Transaction
@@ -88,7 +88,7 @@ def test_an_answer_comes_only_after_the_commit(
 def test_a_bad_operation_is_undone_alone(store: SQLiteTaskStore, new: New) -> None:
     def bad(tx: Transaction) -> None:
         tx.execute("DELETE FROM task")
-        tx.note("x", "ready", None)
+        tx.note("x", "ready", None, whose=Whose("local", "1", "default"))
         raise ZeroDivisionError("a defect")
 
     with Held(store):

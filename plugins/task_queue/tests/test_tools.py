@@ -13,7 +13,7 @@ import pytest
 
 from mcpd_core import CallRefused, CallResult, Principal
 from mcpd_core.host import Host
-from mcpd_task_queue.records import Worker
+from mcpd_task_queue.records import Whose, Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 
 ME = Principal("local", "1000", "ada")
@@ -238,7 +238,8 @@ async def test_a_recurring_task_is_made_into_tasks_listed_and_cancelled(
 
         def make_due(tx: Any) -> None:
             tx.execute("UPDATE task SET run_at = 1.0 WHERE id = ?", (schedule,))
-            tx.note(schedule, "scheduled", "scheduled")
+            whose = Whose(ME.kind, ME.id, "default")
+            tx.note(schedule, "scheduled", "scheduled", whose=whose)
 
         store._writer.do(make_due).result(10)
         await logged(log, "add 1")

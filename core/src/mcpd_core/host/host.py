@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..catalog import Catalog
+from ..content.template import UriTemplate
 from ..executor import Admission, Limits
 from ..hooks import Hooks
 from ..importer import Importer
@@ -70,7 +71,7 @@ class Host(CallPath):
             ),
         }
         #: Who follows which resource.
-        self.updates = Updates(self._may_read)
+        self.updates = Updates(self._readable)
         self._services = Services(self)
         self._watchers: list[Callable[[], None]] = []
         #: What plugins add to the server.
@@ -237,9 +238,13 @@ class Host(CallPath):
             return running.object
         return ServiceProxy(running, partial(self.lanes.cross, lane, running.runtime))
 
-    def _may_read(self, principal: Principal, uri: str) -> bool:
+    def _readable(self, principal: Principal, uri: str) -> str | None:
+        """Return the usual spelling of a URI that a principal may read, else ``None``."""
         found = self.content.resource(uri)
-        return found is not None and may_call(principal, found[0], self.settings.http)
+        if found is None or not may_call(principal, found[0], self.settings.http):
+            return None
+        spec, values = found
+        return UriTemplate(spec.uri).expand(values) if spec.is_template else spec.uri
 
     # --- plugins ------------------------------------------------------------------------------
 

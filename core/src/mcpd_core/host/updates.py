@@ -12,8 +12,8 @@ from ..spec import Principal
 #: a resource until the next round is told of once.
 INTERVAL = 0.1
 
-#: Called on the loop with the URI of what has changed. It must neither wait nor raise.
-Tell = Callable[[str], None]
+#: Called on the loop when what is at a URI has changed. It must neither wait nor raise.
+Tell = Callable[[], None]
 #: Who may be told: kind and id of a principal.
 _Key = tuple[str, str]
 
@@ -24,12 +24,13 @@ class Updates:
     Followers come and go on the host's loop; changes are reported from any thread. A change that
     nobody follows costs a look into a dictionary.
 
-    :param may_read: whether a principal may read what is at a URI; asked anew for each round, since
-        plugins come and go.
+    :param find: returns the usual spelling of a URI at which there is a resource that a principal
+        may read, else ``None``; asked anew for each round, since plugins come and go.
     """
 
-    def __init__(self, may_read: Callable[[Principal, str], bool]) -> None:
-        self._may_read = may_read
+    def __init__(self, find: Callable[[Principal, str], str | None]) -> None:
+        #: See ``find`` above.
+        self.find = find
         # Looked into from other threads, which is why no entry is ever empty and nothing is
         # iterated over there.
         self._followers: dict[str, dict[_Key, dict[object, tuple[Principal, Tell]]]] = {}
@@ -45,13 +46,10 @@ class Updates:
         """Whether anybody follows anything; may be asked on any thread."""
         return bool(self._followers)
 
-    def may_read(self, principal: Principal, uri: str) -> bool:
-        """Whether there is a resource at a URI that a principal may read."""
-        return self._may_read(principal, uri)
-
     def follow(self, uri: str, principal: Principal, tell: Tell) -> Callable[[], None]:
         """Have somebody told of changes; on the host's loop.
 
+        :param uri: as `find` returned it, or as it may come to be.
         :param principal: on whose behalf: changes that only another one may know of are not told.
         :returns: what ends it; it may be called again.
         """
@@ -73,6 +71,7 @@ class Updates:
     def changed(self, uri: str, principal: Principal | None = None) -> None:
         """Report that what is at a URI has changed; from any thread, without waiting.
 
+        :param uri: in its usual spelling.
         :param principal: for whom it has; ``None`` for everybody.
         """
         audience = self._followers.get(uri)
@@ -112,7 +111,7 @@ class Updates:
                 if only not in (None, key):
                     continue
                 for principal, tell in list(audience.values()):
-                    if self._may_read(principal, uri):
-                        tell(uri)
+                    if self.find(principal, uri) is not None:
+                        tell()
         assert self._loop is not None
         self._timer = self._loop.call_later(INTERVAL, self._round)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -52,11 +53,12 @@ class _Bus(InMemorySubscriptionBus):
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         principal, uris = _subscribing.get()
 
-        def tell(uri: str) -> None:
-            listener(ResourceUpdated(uri))
-
         stops = [super().subscribe(listener)]
-        stops += [self._updates.follow(uri, principal, tell) for uri in uris]
+        for uri in uris:
+            # Where nothing is yet, there may be something later.
+            usual = self._updates.find(principal, uri) or uri
+            tell = partial(listener, ResourceUpdated(uri))
+            stops.append(self._updates.follow(usual, principal, tell))
 
         def unsubscribe() -> None:
             for stop in stops:

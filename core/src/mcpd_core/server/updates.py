@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
@@ -99,7 +100,8 @@ class Subscriptions:
         session: Session = ctx.lifespan_context
         uri = str(params.uri)
         # Whether a template leads to something is not looked up: there may be something later.
-        if not self._updates.may_read(session.principal, uri):
+        usual = self._updates.find(session.principal, uri)
+        if usual is None:
             raise MCPError(RESOURCE_NOT_FOUND, f"No resource is at {uri[:200]!r}.", {"uri": uri})
         if session.subscriber is None:
             session.subscriber = Subscriber(ctx.session)
@@ -111,8 +113,9 @@ class Subscriptions:
                     f"This client has subscribed to {MAX_RESOURCES} resources, which is the most; "
                     "unsubscribe from one first.",
                 )
-            follow = self._updates.follow
-            subscriber.stops[uri] = follow(uri, session.principal, subscriber.tell)
+            # It is told of the URI as it has spelt it.
+            tell = partial(subscriber.tell, uri)
+            subscriber.stops[uri] = self._updates.follow(usual, session.principal, tell)
         return EmptyResult()
 
     async def unsubscribe(

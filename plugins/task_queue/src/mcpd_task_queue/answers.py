@@ -16,6 +16,7 @@ from .models import (
     Engine,
     LargeAnswer,
     PartOfResult,
+    PausedQueue,
     ProgressReport,
     Stats,
     TaskResult,
@@ -235,7 +236,7 @@ def stats(
         "detail": health.detail,
         "counts": counts_of(together(queues)),
         "queues": [{"queue": q.queue, "counts": counts_of(q.counts)} for q in queues],
-        "paused": [{"queue": p.queue, "since": iso(p.since), "reason": p.reason} for p in pauses],
+        "paused": [pause(one) for one in pauses],
         "last_hour": {
             "ended": activity.ended,
             "average_wait": activity.wait,
@@ -243,6 +244,11 @@ def stats(
         },
         "engine": engine(capabilities),
     }
+
+
+def pause(paused: Pause) -> PausedQueue:
+    """Describe the pause of a queue."""
+    return {"queue": paused.queue, "since": iso(paused.since), "reason": paused.reason}
 
 
 def engine(capabilities: Capabilities) -> Engine:

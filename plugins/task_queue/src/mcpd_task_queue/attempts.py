@@ -12,6 +12,7 @@ import trio
 
 from mcpd_core import CallRefused, CallResult, HostClosed, McpdError, Progress, ServiceHost
 
+from .announcing import Announcer
 from .errors import TaskRefused
 from .policy import DEADLINE, Backoff, after_refusal, verdict_on
 from .records import Recorded, Task
@@ -74,6 +75,7 @@ class Runner:
         self._largest_result = largest_result
         self._store = store
         self._host = host
+        self._announcer = Announcer(host)
         self._retries = retries
         self._releases = releases
         self.refused_at_close = False
@@ -112,9 +114,13 @@ class Runner:
             principal=task.principal,
             client=f"task_queue/{task.principal}/{task.client}",
             timeout=task.timeout,
-            on_progress=attempt.on_progress,
+            on_progress=partial(self._on_progress, attempt),
             max_result_bytes=self._largest_result,
         )
+
+    def _on_progress(self, attempt: Attempt, progress: Progress) -> None:
+        attempt.on_progress(progress)
+        self._announcer.progressed(attempt.task)
 
     def _ended(self, task: Task, result: CallResult) -> Record:
         error = result.error

@@ -394,6 +394,14 @@ class Offered(NamedTuple):
     words: tuple[str, ...]
 
 
+class Whose(NamedTuple):
+    """Whose a task is, and in which of the principal's queues."""
+
+    principal_kind: str
+    principal_id: str
+    queue: str
+
+
 @dataclass(frozen=True)
 class Change:
     """A committed change of one task, for those who wait for it.
@@ -403,6 +411,7 @@ class Change:
     :ivar cancelling: it is running and somebody asked to cancel it.
     :ivar offered: of one that has become ``ready``, so that only workers that take it are woken; an
         engine that leaves it out wakes all of them.
+    :ivar whose: whose the task is: nobody else may be told of it. Of a change without it nobody is.
     """
 
     task_id: str
@@ -410,6 +419,7 @@ class Change:
     after: TaskState | None
     cancelling: bool = False
     offered: Offered | None = field(default=None, compare=False)
+    whose: Whose | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import trio
 
 from mcpd_core import Health, Principal, Progress, ServiceHost
 
+from .announcing import Announcer
 from .bridge import Bridge
 from .capabilities import Capabilities
 from .dispatcher import Dispatcher
@@ -80,7 +81,7 @@ async def serving(
     """Run the tasks of an open store, whichever its engine is."""
     owner = f"{store.instance}:{secrets.token_hex(8)}"
     dispatcher = Dispatcher(store, host, bridge, settings, owner)
-    queue = TaskQueue(store, bridge, dispatcher, settings)
+    queue = TaskQueue(store, bridge, dispatcher, settings, Announcer(host))
     found = await bridge.wait(store.recover(owner))
     if found.readied or found.parked or found.buried or found.cancelled:
         host.log.warning(
@@ -143,9 +144,11 @@ class TaskQueue:
         bridge: Bridge,
         dispatcher: Dispatcher,
         settings: TaskQueueSettings,
+        announcer: Announcer,
     ) -> None:
         self._store = store
         self._bridge = bridge
+        self._announcer = announcer
         self._dispatcher = dispatcher
         self._settings = settings
         self._waiting: dict[str, set[trio.Event]] = {}
@@ -166,6 +169,7 @@ class TaskQueue:
     def on_changes(self, changes: Sequence[Change]) -> None:
         """Take note of a commit; called on the trio thread."""
         self._dispatcher.on_changes(changes)
+        self._announcer.committed(changes)
         if self._waiting:
             for change in changes:
                 if change.after is None or change.after in SETTLED:
@@ -205,6 +209,14 @@ class TaskQueue:
         :raises UnknownTask: when the principal has none of that id.
         """
         return await self._get(principal, task_id, events=events)
+
+    async def everything(self, principal: Principal, task_id: str, largest: int) -> Snapshot:
+        """Look a task up with its payload and its latest events.
+
+        :param largest: bytes of the largest result that is read.
+        :raises UnknownTask: when the principal has none of that id.
+        """
+        return await self._get(principal, task_id, payload=True, events=50, largest=largest)
 
     async def result(
         self,
@@ -326,11 +338,15 @@ class TaskQueue:
 
     async def pause(self, principal: Principal, queue: str, reason: str) -> QueueChanged:
         """Start nothing more of one of the principal's queues."""
-        return await self._bridge.wait(self._store.pause(principal, queue, reason))
+        changed = await self._bridge.wait(self._store.pause(principal, queue, reason))
+        self._announcer.queue(principal, queue)
+        return changed
 
     async def resume(self, principal: Principal, queue: str) -> QueueChanged:
         """End the pause of a queue."""
-        return await self._bridge.wait(self._store.resume(principal, queue))
+        changed = await self._bridge.wait(self._store.resume(principal, queue))
+        self._announcer.queue(principal, queue)
+        return changed
 
     async def clear(
         self, principal: Principal, queue: str, *, recurring: bool = False

@@ -19,6 +19,7 @@ from mcpd_task_queue.records import (
     Submitted,
     Task,
     TaskState,
+    Whose,
     Worker,
 )
 from mcpd_task_queue.store import Verdict
@@ -129,7 +130,8 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
     if new.tags and state == "ready":
         add_tags(tx, seq)
     offered = offer(state, who.kind, who.id, new.queue, new.tool, columns["tags"])
-    tx.note(task_id, None, state, offered=offered)
+    whose = Whose(who.kind, who.id, new.queue)
+    tx.note(task_id, None, state, whose=whose, offered=offered)
     return Submitted("created", task_id, state, columns["run_at"])
 
 
@@ -165,7 +167,8 @@ def claim(
         task = task_from(row, arguments=arguments)
         add_event(tx, seq, row[EVENTS], "started", "running", task.attempts, f"by {owner}")
         leases.grant(seq, tx.monotonic + lease)
-        tx.note(row[ID], "ready", "running")
+        whose = Whose(task.principal.kind, task.principal.id, task.queue)
+        tx.note(row[ID], "ready", "running", whose=whose)
         tasks.append(task)
         _served(tx, row, worker)
     return tasks

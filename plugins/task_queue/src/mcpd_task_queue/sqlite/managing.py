@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mcpd_core import Principal
-from mcpd_task_queue.records import RETRYABLE, SETTLED, Changed, Pause, QueueChanged
+from mcpd_task_queue.records import RETRYABLE, SETTLED, Changed, Pause, QueueChanged, Whose
 from mcpd_task_queue.store import Resolution
 
 from .rows import error_text, shorten
@@ -95,7 +95,7 @@ def pause(tx: Transaction, principal: Principal, queue: str, reason: str) -> Que
     )
     for row in moved:
         leave(tx, row)
-        tx.note(row.id, "ready", "paused")
+        tx.note(row.id, "ready", "paused", whose=Whose(*who))
     return _changed(tx, principal, queue, before is None, len(moved))
 
 
@@ -113,7 +113,7 @@ def resume(tx: Transaction, principal: Principal, queue: str) -> QueueChanged:
             (tx.now, columns["lane"], columns["turn"], columns["ready_at"], row.seq),
         )
         offered = offer("ready", *who, row.tool, row.tags)
-        tx.note(row.id, "paused", "ready", offered=offered)
+        tx.note(row.id, "paused", "ready", whose=Whose(*who), offered=offered)
     return _changed(tx, principal, queue, before is not None, len(moved))
 
 

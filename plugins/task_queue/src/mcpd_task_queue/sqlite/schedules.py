@@ -12,7 +12,7 @@ import secrets
 
 from mcpd_task_queue import cron
 from mcpd_task_queue.errors import TaskRefused
-from mcpd_task_queue.records import TaskState
+from mcpd_task_queue.records import TaskState, Whose
 
 from .rows import shorten
 from .transitions import Row, add_event, add_tags, move, offer, place, ready_or_paused
@@ -82,6 +82,6 @@ def fire(tx: Transaction, row: Row) -> TaskState:
         add_tags(tx, seq)
     who = (row.principal_kind, row.principal_id)
     offered = offer(state, *who, row.queue, row.tool, row.tags)
-    tx.note(task_id, None, state, offered=offered)
+    tx.note(task_id, None, state, whose=Whose(*who, row.queue), offered=offered)
     move(tx, row, "scheduled", "fired", f"made {task_id}", run_at=following, latest_id=task_id)
     return state

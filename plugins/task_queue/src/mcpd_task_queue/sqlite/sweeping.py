@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcpd_task_queue.records import Swept, TaskState
+from mcpd_task_queue.records import Swept, TaskState, Whose
 
 from .schedules import fire
 from .transitions import Leases, Row, cut_off, move, select
@@ -43,18 +43,19 @@ def sweep(tx: Transaction, leases: Leases, retention: float, freed: list[str]) -
     for row in _expired(tx, leases):
         tally.add(cut_off(tx, leases, row, "its lease ran out", row.attempts))
     old = tx.execute(
-        "SELECT seq, id, state FROM task WHERE finished_at IS NOT NULL AND finished_at < ?"
+        "SELECT seq, id, state, principal_kind, principal_id, queue FROM task"
+        " WHERE finished_at IS NOT NULL AND finished_at < ?"
         f" ORDER BY finished_at LIMIT {SWEEP_LIMIT}",
         (tx.now - retention,),
     ).fetchall()
     for table in ("task", "event"):
-        tx.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq, _, _ in old])
-    for seq, _, _ in old:
+        tx.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq, *_ in old])
+    for seq, *_ in old:
         for (blob,) in tx.execute("DELETE FROM payload WHERE seq = ? RETURNING blob", (seq,)):
             if blob is not None:
                 freed.append(blob)
-    for _, task_id, state in old:
-        tx.note(task_id, state, None)
+    for _, task_id, state, *whose in old:
+        tx.note(task_id, state, None, whose=Whose(*whose))
     return tally.swept(purged=len(old), more=SWEEP_LIMIT in (len(due), len(old)))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from mcpd_task_queue.policy import after_interruption
-from mcpd_task_queue.records import FINAL, Offered, Recorded, TaskState
+from mcpd_task_queue.records import FINAL, Offered, Recorded, TaskState, Whose
 
 from .rows import shorten
 from .turns import Flow
@@ -117,6 +117,7 @@ def move(
         row.id,
         row.state,
         state,
+        whose=Whose(*who, row.queue),
         cancelling=bool(columns.get("cancelling")),
         offered=offer(state, *who, row.queue, row.tool, row.tags),
     )

@@ -26,7 +26,7 @@ from mcpd_task_queue.errors import (
     StoreError,
     StoreFull,
 )
-from mcpd_task_queue.records import Change, Offered, TaskState
+from mcpd_task_queue.records import Change, Offered, TaskState, Whose
 
 from .connection import connect_reader, in_words
 from .ledger import Ledger
@@ -91,11 +91,12 @@ class Transaction:
         before: TaskState | None,
         after: TaskState | None,
         *,
+        whose: Whose,
         cancelling: bool = False,
         offered: Offered | None = None,
     ) -> None:
         """Remember a change, to be announced when it is committed."""
-        self.changes.append(Change(task_id, before, after, cancelling, offered))
+        self.changes.append(Change(task_id, before, after, cancelling, offered, whose))
 
 
 class Apart(Generic[T]):

@@ -15,6 +15,7 @@ from mcpd_task_queue.records import (
     QueueStats,
     Recorded,
     Swept,
+    Whose,
 )
 from mcpd_task_queue.store import TaskStore
 
@@ -192,6 +193,8 @@ class Looking(StoreSuite):
             Change(task_id, "ready", "running"),
             Change(task_id, "running", "running", cancelling=True),
         ]
+        # Whoever passes a change on must not tell the wrong people.
+        assert {change.whose for change in heard} == {Whose(me.kind, me.id, "default")}
         store.listen(None)
         submit(store, new())
         assert len(heard) == 3

@@ -154,6 +154,11 @@ async def get_queue_stats(ctx: Context) -> Stats:
     """Tell how many of your tasks are in which state, per queue, how busy the workers are, and what
     the engine that keeps the tasks can do.
     """
+    return await statistics(ctx)
+
+
+async def statistics(ctx: Context) -> Stats:
+    """Describe the queues of the caller."""
     queue = await service(ctx)
     queues = await queue.stats(ctx.principal)
     return answers.stats(
