@@ -89,16 +89,16 @@ class DBOSWorkflows(Queue):
             }
         )
 
-        @DBOS.workflow(name="nothing")
         def nothing(payload: object) -> None:
             self._started()
 
+        workflow = DBOS.workflow(name="nothing")(nothing)
         logging.getLogger("dbos").setLevel(logging.ERROR)
         DBOS.launch()
         if workers:
             DBOS.register_queue(NAME, worker_concurrency=workers, polling_interval_sec=0.005)
         try:
-            yield lambda: DBOS.enqueue_workflow(NAME, nothing, PAYLOAD)
+            yield lambda: DBOS.enqueue_workflow(NAME, workflow, PAYLOAD)
         finally:
             DBOS.destroy(workflow_completion_timeout_sec=0)
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from procrastinate import (  # type: ignore[import-not-found]  # in an environment of its own
     App,
@@ -52,8 +53,7 @@ class Procrastinate(Queue):
             starts = Starts(count, everything.set)
             self._started = starts.one
             async with self._open(workers) as (app, _), _working(app, workers):
-                async with asyncio.timeout(PATIENCE):
-                    await everything.wait()
+                await asyncio.wait_for(everything.wait(), PATIENCE)
                 return starts.seconds
 
         return asyncio.run(measured())
@@ -86,7 +86,7 @@ class Procrastinate(Queue):
         return asyncio.run(measured())
 
     @asynccontextmanager
-    async def _open(self, width: int) -> AsyncIterator[tuple[App, object]]:
+    async def _open(self, width: int) -> AsyncIterator[tuple[App, Any]]:
         connector = PsycopgConnector(conninfo=self.where, min_size=4, max_size=max(4, width) + 4)
         app = App(connector=connector)
 

@@ -44,8 +44,7 @@ class RedisStreams(Queue):
             last = Starts(count, acknowledged.set)
             starts = Starts(count, lambda: None)
             working = await self._work(workers, starts.one, last.one)
-            async with asyncio.timeout(PATIENCE):
-                await acknowledged.wait()
+            await asyncio.wait_for(acknowledged.wait(), PATIENCE)
             seconds = starts.seconds
             await _end(working)
             return seconds

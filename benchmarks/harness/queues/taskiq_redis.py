@@ -48,8 +48,8 @@ class TaskiqRedis(Queue):
             everything = asyncio.Event()
             starts = Starts(count, everything.set)
             self._started = starts.one
-            async with self._working(workers), asyncio.timeout(PATIENCE):
-                await everything.wait()
+            async with self._working(workers):
+                await asyncio.wait_for(everything.wait(), PATIENCE)
                 return starts.seconds
 
         return asyncio.run(measured())
@@ -88,10 +88,12 @@ class TaskiqRedis(Queue):
                 self._broker, executor=pool, max_async_tasks=workers, run_startup=False
             )
             listening = asyncio.create_task(receiver.listen(finish))
-            yield
-            finish.set()
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            try:
+                yield
+            finally:
+                # Cancelled beside that, it may wait for ever for a message that it has put back.
+                finish.set()
+                await asyncio.wait([listening], timeout=0.2)
         await self._broker.shutdown()
 
 
