@@ -211,6 +211,19 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Exported:
+    """Tasks with everything that is stored about them, in the order of their submission.
+
+    :ivar cursor: asks for the next ones; ``None`` when there are no more.
+    :ivar problems: why a task's result could not be read, by the task's id.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    cursor: str | None
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Filter:
     """Which tasks to list; ``None`` means any.
 

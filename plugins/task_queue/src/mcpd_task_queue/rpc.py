@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mcpd_core import Principal, RpcHandler, ServiceFinder
+from pydantic import ValidationError
+
+from mcpd_core import InvalidArguments, Principal, RpcHandler, ServiceFinder
 
 from .errors import BackupFailed
+from .export import ExportRequest
 
 
 def methods(services: ServiceFinder) -> Mapping[str, RpcHandler]:
@@ -33,4 +36,23 @@ def methods(services: ServiceFinder) -> Mapping[str, RpcHandler]:
             "seconds": round(made.seconds, 3),
         }
 
-    return {"task_queue/backup": backup}
+    async def export(params: Mapping[str, Any], principal: Principal) -> Mapping[str, Any]:
+        try:
+            request = ExportRequest.model_validate(params)
+        except ValidationError as error:
+            raise InvalidArguments(
+                "The tasks were not exported: "
+                + "; ".join(
+                    f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+                )
+                + "."
+            ) from error
+        lines, cursor = await (await services.get("task_queue")).export(
+            None if request.everybody else principal,
+            request.wanted,
+            cursor=request.cursor,
+            max_bytes=request.max_bytes,
+        )
+        return {"lines": lines, "next_cursor": cursor}
+
+    return {"task_queue/backup": backup, "task_queue/export": export}

@@ -19,6 +19,7 @@ from .bridge import Bridge
 from .capabilities import Capabilities
 from .dispatcher import Dispatcher
 from .errors import TaskRefused, UnknownTask, UnknownWorker
+from .export import lines_of
 from .records import (
     BUILT_IN,
     SETTLED,
@@ -425,6 +426,28 @@ class TaskQueue:
     async def activity(self, principal: Principal, seconds: float) -> Activity:
         """Say what the principal's tasks were like that ended in the last seconds."""
         return await self._bridge.wait(self._store.activity(principal, seconds))
+
+    async def export(
+        self,
+        principal: Principal | None,
+        wanted: Filter,
+        *,
+        cursor: str | None = None,
+        max_bytes: int = 1024 * 1024,
+    ) -> tuple[list[str], str | None]:
+        """Write tasks with everything about them as lines of JSON, oldest first.
+
+        :param principal: whose; everybody's when ``None``.
+        :param max_bytes: of arguments and results, unless the first task alone has more.
+        :returns: the lines, which may be none, and the cursor for the next ones; ``None`` at the
+            end.
+        :raises TaskRefused: when the cursor is not one.
+        """
+        page = await self._bridge.wait(
+            self._store.export(principal, wanted, cursor=cursor, size=max_bytes)
+        )
+        # Not here: results may be large, and everybody waits for this thread.
+        return await trio.to_thread.run_sync(lines_of, page), page.cursor
 
     async def backup(self, path: Path) -> BackedUp:
         """Copy the whole store, everybody's tasks, into a folder to be made.

@@ -32,6 +32,7 @@ from .records import (
     Cancelled,
     Change,
     Changed,
+    Exported,
     Filter,
     NewTask,
     Page,
@@ -279,6 +280,24 @@ class TaskStore(Protocol):
 
     def count(self, principal: Principal, wanted: Filter) -> Future[int]:
         """Count the tasks that `find` would list."""
+        ...
+
+    def export(
+        self,
+        principal: Principal | None,
+        wanted: Filter,
+        *,
+        cursor: str | None = None,
+        size: int = 1024 * 1024,
+    ) -> Future[Exported]:
+        """Read tasks with everything about them, in the order of their submission.
+
+        :param principal: whose; everybody's when ``None``.
+        :param cursor: of the previous page; there may be further ones although it was empty.
+        :param size: bytes of arguments and results that a page has, unless its first task alone
+            has more.
+        :raises TaskRefused: at once, when the cursor is not one that a page gave.
+        """
         ...
 
     def activity(self, principal: Principal, seconds: float) -> Future[Activity]:

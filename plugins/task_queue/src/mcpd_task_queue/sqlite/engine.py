@@ -19,6 +19,7 @@ from mcpd_task_queue.records import (
     Cancelled,
     Change,
     Changed,
+    Exported,
     Filter,
     NewTask,
     Page,
@@ -38,7 +39,7 @@ from mcpd_task_queue.records import (
 )
 from mcpd_task_queue.store import Listener, Resolution, Verdict
 
-from . import changes, managing, queries, sweeping, workers
+from . import changes, exporting, managing, queries, sweeping, workers
 from .backup import Backups
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .ledger import Ledger
@@ -357,7 +358,7 @@ class SQLiteTaskStore:
         offset: int = 0,
     ) -> Future[Page]:
         """List the principal's tasks, newest first."""
-        before = queries.before_of(cursor)
+        before = queries.place_of(cursor)
         return self._reader.do(
             lambda connection: queries.find(connection, principal, wanted, before, limit, offset)
         )
@@ -365,6 +366,21 @@ class SQLiteTaskStore:
     def count(self, principal: Principal, wanted: Filter) -> Future[int]:
         """Count the tasks that `find` would list."""
         return self._reader.do(lambda connection: queries.count(connection, principal, wanted))
+
+    def export(
+        self,
+        principal: Principal | None,
+        wanted: Filter,
+        *,
+        cursor: str | None = None,
+        size: int = 1024 * 1024,
+    ) -> Future[Exported]:
+        """Read tasks with everything about them, oldest first."""
+        after = queries.place_of(cursor, 0)
+        page = self._reader.do(
+            lambda connection: exporting.read(connection, principal, wanted, after, size)
+        )
+        return self._results.fill_all(page)
 
     def activity(self, principal: Principal, seconds: float) -> Future[Activity]:
         """Say what the principal's tasks were like that ended in the last seconds."""

@@ -110,13 +110,14 @@ def find_key(connection: sqlite3.Connection, principal: Principal, key: str) -> 
     return None if row is None else str(row[0])
 
 
-def before_of(cursor: str | None) -> int:
+def place_of(cursor: str | None, otherwise: int = 2**63 - 1) -> int:
     """Return the place in the list that a cursor stands for.
 
-    :raises TaskRefused: when it is not one that `find` gave.
+    :param otherwise: where the list begins.
+    :raises TaskRefused: when it is not one that a page had.
     """
     if cursor is None:
-        return 2**63 - 1
+        return otherwise
     # Not int(): it takes spaces, underscores and signs as well.
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
         raise TaskRefused(
@@ -135,7 +136,7 @@ def find(
     offset: int,
 ) -> Page:
     """Read a page of tasks, newest first, those submitted before the given place."""
-    conditions, parameters = _conditions(principal, wanted)
+    conditions, parameters = conditions_of(principal, wanted)
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM task {_path(wanted)} WHERE {conditions} AND seq < ?"
         " ORDER BY seq DESC LIMIT ? OFFSET ?",
@@ -148,7 +149,7 @@ def find(
 
 def count(connection: sqlite3.Connection, principal: Principal, wanted: Filter) -> int:
     """Count the tasks that `find` would read."""
-    conditions, parameters = _conditions(principal, wanted)
+    conditions, parameters = conditions_of(principal, wanted)
     (found,) = connection.execute(
         f"SELECT count(*) FROM task {_path(wanted)} WHERE {conditions}", parameters
     ).fetchone()
@@ -160,9 +161,15 @@ def _path(wanted: Filter) -> str:
     return "" if wanted.id_prefix else "INDEXED BY task_of"
 
 
-def _conditions(principal: Principal, wanted: Filter) -> tuple[str, list[Any]]:
-    conditions = ["principal_kind = ?", "principal_id = ?"]
-    parameters: list[Any] = [principal.kind, principal.id]
+def conditions_of(principal: Principal | None, wanted: Filter) -> tuple[str, list[Any]]:
+    """Write a filter as an SQL condition with its parameters.
+
+    :param principal: whose tasks; everybody's when ``None``.
+    """
+    conditions, parameters = ["1"], list[Any]()
+    if principal is not None:
+        conditions = ["principal_kind = ?", "principal_id = ?"]
+        parameters = [principal.kind, principal.id]
     for column in ("state", "queue", "tool", "worker", "schedule_id"):
         value = getattr(wanted, column)
         if value is not None:

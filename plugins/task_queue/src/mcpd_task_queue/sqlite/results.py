@@ -18,7 +18,7 @@ from mcpd_core import CallResult, Principal
 from mcpd_task_queue.blobs import BlobStore
 from mcpd_task_queue.errors import StoreError, TaskRefused
 from mcpd_task_queue.keeping import Blob, BlobKeeper
-from mcpd_task_queue.records import LargeResult, Recorded, ResultPart, Snapshot
+from mcpd_task_queue.records import Exported, LargeResult, Recorded, ResultPart, Snapshot
 
 from . import queries
 from .rows import result_from, result_text
@@ -96,6 +96,27 @@ class Results:
     def _filled(self, snapshot: Snapshot, large: LargeResult) -> Snapshot:
         text = self._keeper.blobs.read(large.sha256).decode("ascii")
         return replace(snapshot, task=replace(snapshot.task, result=result_from(text), large=None))
+
+    def fill_all(self, found: Future[Exported]) -> Future[Exported]:
+        """Read the results of tasks of a page that are files; what is damaged is told."""
+
+        def step(page: Exported) -> Future[Exported] | None:
+            if all(snapshot.task.large is None for snapshot in page.snapshots):
+                return None
+            return self._keeper.run(lambda: self._all_filled(page))
+
+        return _then(found, step)
+
+    def _all_filled(self, page: Exported) -> Exported:
+        snapshots, problems = [], {}
+        for snapshot in page.snapshots:
+            if snapshot.task.large is not None:
+                try:
+                    snapshot = self._filled(snapshot, snapshot.task.large)
+                except StoreError as error:
+                    problems[snapshot.task.id] = error.message
+            snapshots.append(snapshot)
+        return replace(page, snapshots=tuple(snapshots), problems=problems)
 
     def part(
         self, principal: Principal, task_id: str, offset: int, length: int

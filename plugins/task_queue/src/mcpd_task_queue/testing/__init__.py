@@ -34,6 +34,7 @@ pytest.register_assert_rewrite(
         for suite in (
             "capable",
             "concurrent",
+            "exporting",
             "looking",
             "managing",
             "ordering",
@@ -47,6 +48,7 @@ pytest.register_assert_rewrite(
 
 from .capable import Capable  # noqa: E402 - after the line that has its assertions explained
 from .concurrent import Concurrent  # noqa: E402
+from .exporting import Exporting  # noqa: E402
 from .looking import Looking  # noqa: E402
 from .managing import Managing  # noqa: E402
 from .ordering import Ordering  # noqa: E402
@@ -60,7 +62,16 @@ __all__ = ["Clock", "New", "OpenStore", "TaskStoreConformance"]
 
 
 class TaskStoreConformance(
-    Submitting, Ordering, Outcomes, Looking, Managing, Recurring, Results, Capable, Concurrent
+    Submitting,
+    Ordering,
+    Outcomes,
+    Looking,
+    Exporting,
+    Managing,
+    Recurring,
+    Results,
+    Capable,
+    Concurrent,
 ):
     """What every engine promises; a subclass defines the fixture ``open_store``.
 
