@@ -81,6 +81,8 @@ class ServiceHost(Protocol):
         principal: Principal,
         client: str,
         timeout: float | None = None,
+        within: float | None = None,
+        cancel_grace: Callable[[], float] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_log: Callable[[str, str], None] | None = None,
         max_result_bytes: int | None = None,
@@ -92,6 +94,11 @@ class ServiceHost(Protocol):
 
         :param client: whose queue the call joins when permits are short.
         :param timeout: seconds; ``None`` means the tool's own or the host's default.
+        :param within: seconds that it may take at most, whichever timeout counts otherwise.
+        :param cancel_grace: asked when the call is cancelled, or reaches its deadline, for the
+            seconds that the tool then has to clean up; ``None`` means the host's setting. After
+            them a process is killed and a thread is waited for no longer; nothing can end an
+            ``async def`` on a loop, which is waited for.
         :param on_progress: called on the host's thread for each progress report.
         :param on_log: called there with level and text of each log line of the tool.
         :param max_result_bytes: how large the answer may be, for a service that does not send it

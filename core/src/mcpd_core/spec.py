@@ -262,6 +262,8 @@ class Call:
     :ivar on_start: called on the host's thread when the tool starts; until then the call can be
         made again without any risk.
     :ivar max_result_bytes: how large the answer may be; ``None`` means what the host allows.
+    :ivar cancel_grace: returns the seconds that the tool has to clean up once the call is cancelled
+        or its deadline has passed; ``None`` leaves it to the settings.
     """
 
     id: str
@@ -277,6 +279,7 @@ class Call:
     admission: Literal["client", "worker"] = "client"
     on_start: Callable[[], None] | None = None
     max_result_bytes: int | None = None
+    cancel_grace: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)

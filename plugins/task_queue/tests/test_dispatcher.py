@@ -26,8 +26,8 @@ from mcpd_task_queue import dispatcher as dispatcher_module
 from mcpd_task_queue.attempts import Attempt
 from mcpd_task_queue.bridge import Bridge
 from mcpd_task_queue.errors import StoreBroken, StoreFull
-from mcpd_task_queue.policy import Backoff
 from mcpd_task_queue.records import NewTask, Task
+from mcpd_task_queue.retrying import Backoff
 from mcpd_task_queue.service import TaskQueue, serving
 from mcpd_task_queue.settings import TaskQueueSettings
 from mcpd_task_queue.sqlite import SQLiteTaskStore
@@ -328,7 +328,7 @@ async def test_what_a_lost_claim_left_running_is_found_by_its_lease(
         # The naps are short while something is scheduled.
         await submit(queue, delay=60)
         assert (await ended(queue, lost)).state == "uncertain"
-    assert "Leases ran out: 1 tasks are uncertain now, 0 are dead." in caplog.text
+    assert "Leases ran out, or deadlines: 1 tasks are uncertain now, 0 are dead." in caplog.text
 
 
 # --- the bridge -----------------------------------------------------------------------------------

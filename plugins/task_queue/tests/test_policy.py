@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mcpd_core import Busy, HostClosed, InvalidArguments, Principal, Progress, ToolUnavailable
 from mcpd_task_queue import answers
-from mcpd_task_queue.policy import Backoff, after_refusal, verdict_on
+from mcpd_task_queue.policy import after_refusal, verdict_on
 from mcpd_task_queue.records import Snapshot, Task
+from mcpd_task_queue.retrying import Backoff
 from mcpd_task_queue.settings import TaskQueueSettings
 
 

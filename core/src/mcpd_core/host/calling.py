@@ -64,6 +64,8 @@ class CallPath(ContentCalls):
         client: str,
         admission: Literal["client", "worker"] = "client",
         timeout: float | None = None,
+        within: float | None = None,
+        cancel_grace: Callable[[], float] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_log: Callable[[str, str], None] | None = None,
         trace: Mapping[str, str] | None = None,
@@ -74,6 +76,8 @@ class CallPath(ContentCalls):
             raise closed()
         if timeout is None:
             timeout = spec.timeout or self.settings.executor.timeout
+        if within is not None:
+            timeout = min(timeout, within)
         call = Call(
             id=next(self._ids),
             spec=spec,
@@ -87,6 +91,7 @@ class CallPath(ContentCalls):
             admission=admission,
             on_start=on_start,
             max_result_bytes=max_result_bytes,
+            cancel_grace=cancel_grace,
         )
         flight = self._flights.track(call)
         with flight, self._usage.of(spec.plugin), self.statistics.of(spec):
@@ -137,6 +142,7 @@ class CallPath(ContentCalls):
             trace=outer.trace,
             admission=outer.admission,
             on_start=on_start,
+            cancel_grace=outer.cancel_grace,
         )
         lane = self.lanes.beside(parent.lane)
         with self._usage.of(spec.plugin), self.statistics.of(spec):

@@ -157,6 +157,8 @@ class Host(CallPath):
         principal: Principal,
         client: str,
         timeout: float | None = None,
+        within: float | None = None,
+        cancel_grace: Callable[[], float] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_log: Callable[[str, str], None] | None = None,
         trace: Mapping[str, str] | None = None,
@@ -169,6 +171,8 @@ class Host(CallPath):
         :param client: whose queue the call joins when permits are short.
         :param timeout: seconds for everything, the wait for a permit included; ``None`` means the
             tool's own or the host's default.
+        :param within: seconds that it may take at most, whichever timeout counts otherwise.
+        :param cancel_grace: see `Call.cancel_grace`.
         :param on_progress: called on this thread for each progress report of the tool.
         :param on_log: called on this thread with level and text of each log line of the tool.
         :param trace: W3C trace context of the request.
@@ -184,6 +188,8 @@ class Host(CallPath):
             client=client,
             admission=admission,
             timeout=timeout,
+            within=within,
+            cancel_grace=cancel_grace,
             on_progress=on_progress,
             on_log=on_log,
             trace=trace,

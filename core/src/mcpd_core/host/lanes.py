@@ -202,7 +202,13 @@ class Lanes:
         run = partial(bound.function.function, **arguments)
         deadline = scope.call.deadline
         if scope.lane is None:
-            threaded = partial(self._pool.run, run, deadline=deadline, on_cancel=scope.cancel)
+            threaded = partial(
+                self._pool.run,
+                run,
+                deadline=deadline,
+                on_cancel=scope.cancel,
+                patience=scope.call.cancel_grace,
+            )
             return await lane.run_in_host(threaded)
         function = run if bound.function.is_async else partial(_as_async, run)
         if scope.lane is lane:

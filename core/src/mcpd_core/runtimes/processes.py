@@ -270,6 +270,7 @@ class Errand:
                 deadline=deadline,
                 name=f"The tool {self._spec.name}",
                 told=told,
+                grace=self._call.cancel_grace,
             )
         except Died as died:
             raise self._death(died) from None

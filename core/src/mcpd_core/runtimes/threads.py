@@ -62,16 +62,18 @@ class ThreadRuntime:
         *,
         deadline: float | None = None,
         on_cancel: Callable[[], None] = lambda: None,
+        patience: Callable[[], float] | None = None,
     ) -> T:
         """Run a function in a worker thread; awaited on the host's loop.
 
         :param deadline: `time.monotonic` time at which ``on_cancel`` is called.
         :param on_cancel: tells the function to stop; called on the host's thread.
+        :param patience: returns the seconds to wait for it then, if not as long as for others.
         :raises Expired: when the deadline passed, whether or not the function has returned.
         :raises ToolUnavailable: when there is no thread and none can be started, or none was free
             before the deadline.
         """
-        job = _Job(self, function, on_cancel)
+        job = _Job(self, function, on_cancel, patience or self._usual_patience)
         if self.busy >= self._threads:
             self._grow(self.busy + 1)
         self.busy += 1
@@ -90,7 +92,7 @@ class ThreadRuntime:
                 _log.warning(
                     "%s did not stop within %g s of being cancelled; its thread runs on.",
                     name_of(function),
-                    self.patience,
+                    job.patience,
                 )
         if job.expired:
             if job.withdrawn:
@@ -103,6 +105,9 @@ class ThreadRuntime:
             job.error = None
             return outcome.unwrap()
         return job.value  # type: ignore[return-value]
+
+    def _usual_patience(self) -> float:
+        return self.patience
 
     async def _stop(self, job: _Job[Any]) -> None:
         """Cancel a function whose caller was cancelled, and wait for its end."""
@@ -193,20 +198,23 @@ class _Job(Generic[T]):
     :ivar settled: whether the wait may end: because it has returned, or because it takes too long.
     :ivar returned: whether it has returned, as far as the host's thread knows.
     :ivar expired: whether its deadline passed before.
+    :ivar patience: seconds to wait for it, once it was cancelled.
     :ivar withdrawn: whether it was cancelled before its turn, so that it was not run at all.
     :ivar value: what it returned.
     :ivar error: what it raised.
     """
 
     __slots__ = (
+        "_ask_patience",
         "_cancelled",
         "_context",
         "_on_cancel",
-        "_patience",
+        "_patience_alarm",
         "_pool",
         "error",
         "expired",
         "function",
+        "patience",
         "returned",
         "settled",
         "value",
@@ -215,7 +223,11 @@ class _Job(Generic[T]):
     )
 
     def __init__(
-        self, pool: ThreadRuntime, function: Callable[[], T], on_cancel: Callable[[], None]
+        self,
+        pool: ThreadRuntime,
+        function: Callable[[], T],
+        on_cancel: Callable[[], None],
+        patience: Callable[[], float],
     ) -> None:
         self._pool = pool
         self.function = function
@@ -223,7 +235,9 @@ class _Job(Generic[T]):
         self._context = contextvars.copy_context()
         self.waiter: asyncio.Future[None] = pool.loop.create_future()
         self._cancelled = self.expired = self.withdrawn = self.returned = self.settled = False
-        self._patience: asyncio.TimerHandle | None = None
+        self._ask_patience = patience
+        self._patience_alarm: asyncio.TimerHandle | None = None
+        self.patience = 0.0
         self.value: T | None = None
         self.error: BaseException | None = None
 
@@ -243,14 +257,15 @@ class _Job(Generic[T]):
             self.finish()
         else:
             self._on_cancel()
-            self._patience = self._pool.loop.call_later(self._pool.patience, self.settle)
+            self.patience = self._ask_patience()
+            self._patience_alarm = self._pool.loop.call_later(self.patience, self.settle)
 
     def finish(self) -> None:
         """Take note that it has returned; called on the host's thread."""
         self._pool.busy -= 1
         self.returned = True
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._patience_alarm is not None:
+            self._patience_alarm.cancel()
         self.settle()
 
     def settle(self) -> None:

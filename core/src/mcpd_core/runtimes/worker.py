@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from ..child import BOOT
@@ -117,6 +118,7 @@ class Worker(asyncio.Protocol):
         deadline: float | None,
         name: str,
         told: Told | None = None,
+        grace: Callable[[], float] | None = None,
     ) -> dict[str, Any]:
         """Send a request and wait for its answer.
 
@@ -126,6 +128,7 @@ class Worker(asyncio.Protocol):
         :param deadline: `time.monotonic` time.
         :param name: what is waited for, for the log.
         :param told: told of what the tool reports meanwhile.
+        :param grace: returns the seconds between SIGTERM and SIGKILL, if they are not as usual.
         :raises Expired: when the deadline passed.
         :raises Died: when the process ended before it answered.
         """
@@ -136,7 +139,8 @@ class Worker(asyncio.Protocol):
         self._done = self._loop.create_future()
         self._transport.write(json.dumps(request).encode() + b"\n")
         try:
-            expired = await supervise(self._done, self.kill, deadline=deadline, name=name)
+            stop = partial(self.kill, grace)
+            expired = await supervise(self._done, stop, deadline=deadline, name=name)
         finally:
             self._told = None
             if self._answer is None:
@@ -195,13 +199,13 @@ class Worker(asyncio.Protocol):
 
     # --- ending -----------------------------------------------------------------------------------
 
-    def kill(self) -> None:
+    def kill(self, grace: Callable[[], float] | None = None) -> None:
         """End the process: SIGTERM now, SIGKILL after the grace."""
         self.usable = False
         if self._status is None and not self._killing:
             self._killing = True
             self._process.send_signal(signal.SIGTERM)
-            self._later(self._grace)
+            self._later(self._grace if grace is None else grace())
 
     def retire(self) -> None:
         """Let an idle process end."""

@@ -14,8 +14,9 @@ from mcpd_core import CallRefused, CallResult, HostClosed, McpdError, Progress, 
 
 from .announcing import Announcer
 from .errors import TaskRefused
-from .policy import DEADLINE, Backoff, after_refusal, verdict_on
+from .policy import DEADLINE, after_refusal, verdict_on
 from .records import Recorded, Task
+from .retrying import Backoff
 from .slots import Slots
 from .store import TaskStore
 
@@ -114,6 +115,7 @@ class Runner:
             principal=task.principal,
             client=f"task_queue/{task.principal}/{task.client}",
             timeout=task.timeout,
+            within=_time_left(task),
             on_progress=partial(self._on_progress, attempt),
             max_result_bytes=self._largest_result,
         )
@@ -144,8 +146,11 @@ class Runner:
         return partial(self._store.fail, task.id, task.fence, error, "failed")
 
     def _failed(self, task: Task, error: dict[str, object]) -> Record:
-        verdict, wanted = verdict_on(error, attempts=task.attempts, max_attempts=task.max_attempts)
-        retry_in = wanted if wanted is not None else self._retries.after(task.attempts)
+        verdict, wanted = verdict_on(
+            error, attempts=task.attempts, max_attempts=task.max_attempts, policy=task.retry
+        )
+        retries = self._retries if task.retry is None else task.retry.backoff(self._retries)
+        retry_in = wanted if wanted is not None else retries.after(task.attempts)
         return partial(self._store.fail, task.id, task.fence, error, verdict, retry_in)
 
     def _refused(self, task: Task, refused: CallRefused) -> Record:
@@ -164,3 +169,14 @@ class Runner:
         """Return how to give a task back that was claimed in vain."""
         task = attempt.task
         return partial(self._store.release, task.id, task.fence, "the server is shutting down")
+
+
+def _time_left(task: Task) -> float | None:
+    """Return the seconds that are left for a task that has just been started, if it has a deadline.
+
+    They are taken by the clock of the store at the start, so that setting the clock does not reach
+    a call that runs.
+    """
+    if task.expires_at is None or task.started_at is None:
+        return None
+    return max(0.0, task.expires_at - task.started_at)

@@ -16,8 +16,8 @@ from mcpd_core import ServiceHost
 from .attempts import Attempt, Record, Runner
 from .bridge import Bridge
 from .errors import StoreBroken, StoreClosed, StoreError, TaskRefused
-from .policy import Backoff
 from .records import Change, Renewal, Worker
+from .retrying import Backoff
 from .settings import TaskQueueSettings
 from .slots import Crew, Slots
 from .store import TaskStore
@@ -122,6 +122,8 @@ class Dispatcher:
                 self._work.set()
             elif "scheduled" in (change.before, change.after):
                 self._schedule.set()
+            if change.timed:
+                self._schedule.set()
             if change.cancelling:
                 attempt = self.attempts.get(change.task_id)
                 if attempt is not None:
@@ -131,6 +133,8 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Work until cancelled; call `stop` first."""
+        # What was due while nothing ran is looked at first: it may be too late for some of it.
+        await self._sweep()
         # What waited when the process started is not announced by any change.
         self._work.set()
         async with trio.open_nursery() as nursery:
@@ -311,7 +315,7 @@ class Dispatcher:
                 return
             if swept.parked or swept.buried:
                 self._log.warning(
-                    "Leases ran out: %d tasks are uncertain now, %d are dead.",
+                    "Leases ran out, or deadlines: %d tasks are uncertain now, %d are dead.",
                     swept.parked,
                     swept.buried,
                 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from mcpd_core import (
 )
 
 from .records import Delivery, TaskState
+from .retrying import RetryPolicy
 from .store import Verdict
 
 #: Code of a `CallResult.error` that says: the call was cut off at its deadline.
@@ -63,36 +63,21 @@ def after_interruption(
     return Interrupted("ready", f"{cause}; it is safe to repeat")
 
 
-@dataclass(frozen=True)
-class Backoff:
-    """Seconds to wait before the next attempt: exponential, capped, with jitter.
-
-    Half of the wait is random ("equal jitter"), so that tasks that failed together do not come back
-    together, and none comes back at once.
-
-    :ivar first: the longest wait after the first failure.
-    :ivar cap: the longest wait at all.
-    """
-
-    first: float
-    cap: float
-    random: Callable[[], float] = random.random
-
-    def after(self, failures: int) -> float:
-        """Return the wait after the given number of failures, which is at least 1."""
-        # 2 ** 30 times any sensible first wait is beyond any cap, and does not overflow.
-        longest = min(self.cap, self.first * 2.0 ** min(failures - 1, 30))
-        return longest * (0.5 + 0.5 * self.random())
-
-
 def verdict_on(
-    error: Mapping[str, Any], *, attempts: int, max_attempts: int
+    error: Mapping[str, Any],
+    *,
+    attempts: int,
+    max_attempts: int,
+    policy: RetryPolicy | None = None,
 ) -> tuple[Verdict, float | None]:
     """Decide about an attempt that failed and said so.
 
     :param error: of the `CallResult`; its data may say ``retryable`` and ``retry_after``.
+    :param policy: of the task, if it has one of its own.
     :returns: the verdict, and the seconds to wait that the error itself asks for.
     """
+    if policy is not None and policy.rules_out(error):
+        return "failed", None
     if not said_in(error, "retryable", default=True):
         return "failed", None
     if attempts >= max_attempts:

@@ -9,10 +9,12 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from mcpd_core import CallResult, Principal, Progress
 
+from .retrying import FailedAttempt, RetryPolicy
+
 #: ``scheduled`` waits for a time, ``ready`` for a worker, ``paused`` for its queue to be resumed.
 #: ``succeeded``, ``failed`` (no use trying again), ``cancelled`` and ``dead`` (every allowed
-#: attempt failed) are final. ``uncertain`` was interrupted at a point where repeating it might do
-#: the work twice: it waits for a person.
+#: attempt failed, or its deadline passed) are final. ``uncertain`` was interrupted at a point where
+#: repeating it might do the work twice: it waits for a person.
 TaskState = Literal[
     "scheduled",
     "ready",
@@ -33,6 +35,8 @@ BUILT_IN = "built-in"
 STATES: tuple[TaskState, ...] = get_args(TaskState)
 #: A task in one of these never changes again, unless a person has it retried.
 FINAL: frozenset[TaskState] = frozenset({"succeeded", "failed", "cancelled", "dead"})
+#: A task in one of these has not been started, or is to be started again.
+WAITING: frozenset[TaskState] = frozenset({"scheduled", "ready", "paused"})
 #: A person may have a task in one of these tried anew.
 RETRYABLE: frozenset[TaskState] = frozenset({"failed", "cancelled", "dead", "uncertain"})
 #: A task in one of these is not going to run by itself: nobody need wait for it.
@@ -54,6 +58,9 @@ class NewTask:
     :ivar timezone: of the cron fields, as the IANA names it.
     :ivar timeout: seconds one attempt may take; ``None`` leaves it to the tool and the host.
     :ivar max_attempts: how often it may be started; 1 for ``at_most_once``, whatever this says.
+    :ivar retry: how attempts follow each other; ``None`` leaves it to the settings.
+    :ivar deadline: seconds that all attempts together have, from when it is first due; of a
+        recurring task, each task that it is made into.
     :ivar repeatable: whether an interrupted call may be made again without asking anybody.
     :ivar idempotency_key: a second submit with the key of an existing task makes no new one.
     :ivar fairness_key: tasks of one priority are started round robin, one of each key of each
@@ -77,6 +84,8 @@ class NewTask:
     cron: str | None = None
     timezone: str | None = None
     fairness_key: str | None = None
+    retry: RetryPolicy | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,9 +114,12 @@ class Task:
     :ivar fence: grows with each start; a completion must name the fence of the start it is for.
     :ivar run_at: when it is due, while ``scheduled``.
     :ivar cancelling: it is running, and is to be cancelled.
+    :ivar cancelled_at: when it was asked to be cancelled, while it is running.
     :ivar worker: who started it last; ``None`` before the first start.
     :ivar cron: the fields of a recurring task, which never runs itself.
     :ivar schedule_id: the recurring task that this one was made by.
+    :ivar deadline: seconds that all attempts together have; ``None`` without a limit.
+    :ivar expires_at: when they are over; after that it is not started.
     :ivar arguments: ``None`` when they were not asked for.
     :ivar result: what the tool answered, when it was asked for and the task has succeeded.
     :ivar large: the result, when it was asked for and is larger than was asked for.
@@ -143,6 +155,10 @@ class Task:
     timezone: str | None = None
     schedule_id: str | None = None
     fairness_key: str = ""
+    retry: RetryPolicy | None = None
+    deadline: float | None = None
+    expires_at: float | None = None
+    cancelled_at: float | None = None
     arguments: Mapping[str, Any] | None = None
     result: CallResult | None = None
     error: Mapping[str, Any] | None = None
@@ -202,12 +218,14 @@ class Snapshot:
         unless it is ready itself.
     :ivar events: oldest first; the middle of a long life is left out.
     :ivar pause: of its queue, if that is paused.
+    :ivar failures: the attempts without success, oldest first; the middle of many is left out.
     """
 
     task: Task
     ahead: int | None = None
     events: tuple[TaskEvent, ...] = ()
     pause: Pause | None = None
+    failures: tuple[FailedAttempt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -425,6 +443,7 @@ class Change:
     :ivar offered: of one that has become ``ready``, so that only workers that take it are woken; an
         engine that leaves it out wakes all of them.
     :ivar whose: whose the task is: nobody else may be told of it. Of a change without it nobody is.
+    :ivar timed: it waits, and not for longer than its deadline: `TaskStore.next_due` may be sooner.
     """
 
     task_id: str
@@ -433,6 +452,7 @@ class Change:
     cancelling: bool = False
     offered: Offered | None = field(default=None, compare=False)
     whose: Whose | None = field(default=None, compare=False)
+    timed: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from .records import (
     ResultPart,
     Snapshot,
     Submitted,
+    Swept,
     TaskState,
     Worker,
 )
@@ -83,7 +84,7 @@ async def serving(
     owner = f"{store.instance}:{secrets.token_hex(8)}"
     dispatcher = Dispatcher(store, host, bridge, settings, owner)
     queue = TaskQueue(store, bridge, dispatcher, settings, Announcer(host))
-    found = await bridge.wait(store.recover(owner))
+    found = await _recovered(store, bridge, owner)
     if found.readied or found.parked or found.buried or found.cancelled:
         host.log.warning(
             "Taken over from before: %d tasks are ready again, %d are uncertain, %d are dead, "
@@ -120,6 +121,21 @@ async def serving(
                 nursery.cancel_scope.cancel()
     finally:
         store.listen(None)
+
+
+async def _recovered(store: TaskStore, bridge: Bridge, owner: str) -> Swept:
+    """Take over all that was left, a part after the other; return what became of it."""
+    found, more = Swept(), True
+    while more:
+        part = await bridge.wait(store.recover(owner))
+        more = part.more
+        found = Swept(
+            readied=found.readied + part.readied,
+            parked=found.parked + part.parked,
+            buried=found.buried + part.buried,
+            cancelled=found.cancelled + part.cancelled,
+        )
+    return found
 
 
 def _done(changed: Changed | None, task_id: str, doing: str, which: str) -> Changed:
@@ -261,7 +277,8 @@ class TaskQueue:
         return await self._bridge.wait(self._store.read_result(principal, task_id, offset, length))
 
     async def _get(self, principal: Principal, task_id: str, **options: Any) -> Snapshot:
-        snapshot = await self._bridge.wait(self._store.get(principal, task_id, **options))
+        found = self._store.get(principal, task_id, failures=True, **options)
+        snapshot = await self._bridge.wait(found)
         if snapshot is None:
             raise UnknownTask(task_id)
         return snapshot

@@ -95,6 +95,8 @@ class TaskStore(Protocol):
     ) -> Future[list[Task]]:
         """Start up to ``limit`` ready tasks, best first, and count an attempt for each.
 
+        One whose deadline has passed, or that cannot be read, is ``dead`` instead.
+
         Inside a priority, one task after the other of each flow (a principal with a fairness key)
         has its turn, however many it has, and a flow that comes anew waits for at most one of each
         other. Between priorities, the first task of a higher one comes first, unless that of a
@@ -128,6 +130,8 @@ class TaskStore(Protocol):
         retry_in: float = 0.0,
     ) -> Future[Recorded]:
         """Record that an attempt failed.
+
+        A task whose deadline leaves no time for another attempt is ``dead``, whatever the verdict.
 
         :param error: JSON-compatible; ``message`` is what people are shown.
         :param retry_in: seconds until the next attempt, when the verdict is ``retry``.
@@ -232,6 +236,7 @@ class TaskStore(Protocol):
         payload: bool = False,
         events: int = 0,
         largest: int | None = None,
+        failures: bool = False,
     ) -> Future[Snapshot | None]:
         """Look one task up.
 
@@ -239,6 +244,8 @@ class TaskStore(Protocol):
         :param events: how many of its latest events to read.
         :param largest: of a result whose JSON takes more bytes, only how large it is; ``None`` to
             read any.
+        :param failures: whether to read its attempts without success; of many, the first 3 and the
+            latest 20.
         :returns: ``None`` when the principal has no such task.
         :raises BlobDamaged: when the result is not what was stored.
         """
@@ -313,15 +320,22 @@ class TaskStore(Protocol):
         ...
 
     def recover(self, owner: str) -> Future[Swept]:
-        """Take over what every other owner left running. Only for the one owner of the store."""
+        """Take over what every other owner left running. Only for the one owner of the store.
+
+        It does a bounded amount, and says whether there is more.
+        """
         ...
 
     def sweep(self) -> Future[Swept]:
-        """Make due tasks ready, interrupt those whose lease has run out, purge old ones."""
+        """Make due tasks ready, bury those whose deadline has passed, interrupt those whose lease
+        has run out, purge old ones: a bounded amount."""
         ...
 
     def next_due(self) -> Future[float | None]:
-        """Return the seconds until the next scheduled task is due; ``None`` without any."""
+        """Return the seconds until `sweep` has something to do; ``None`` when that is not known.
+
+        That is when the next scheduled task is due, or the deadline of one that waits passes.
+        """
         ...
 
     def health(self) -> StoreHealth:

@@ -24,19 +24,24 @@ from mcpd_task_queue.records import (
 )
 from mcpd_task_queue.store import Verdict
 
-from .order import best, lowest
+from .failures import bury_expired, cut_off, keep, no_time_for_another, until
+from .order import Ready, best, lowest
 from .order import lane as whole_lane
 from .rows import (
     COLUMNS,
     EVENTS,
+    EXPIRES_AT,
     FAIRNESS_KEY,
     ID,
     LANE,
     PRINCIPAL_ID,
     PRINCIPAL_KIND,
     PRIORITY,
+    QUEUE,
     SEQ,
     TURN,
+    error_text,
+    retry_text,
     shorten,
     task_from,
 )
@@ -47,7 +52,6 @@ from .transitions import (
     add_event,
     add_tags,
     cancel_now,
-    cut_off,
     move,
     offer,
     ready_or_paused,
@@ -88,6 +92,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
     if run_at <= tx.now:
         state = ready_or_paused(tx, who.kind, who.id, new.queue)
     waits = state == "scheduled"
+    expires_at = None if new.cron else until(tx.now, run_at, new.deadline)
     fairness_key = new.client if new.fairness_key is None else new.fairness_key
     columns: dict[str, Any] = {
         "id": task_id,
@@ -114,6 +119,9 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         "timezone": new.timezone,
         "fairness_key": fairness_key,
         "size": len(arguments.encode()),
+        "retry": retry_text(new.retry),
+        "deadline": new.deadline,
+        "expires_at": expires_at,
         "events": 1,
     }
     if state == "ready":
@@ -131,7 +139,8 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         add_tags(tx, seq)
     offered = offer(state, who.kind, who.id, new.queue, new.tool, columns["tags"])
     whose = Whose(who.kind, who.id, new.queue)
-    tx.note(task_id, None, state, whose=whose, offered=offered)
+    timed = expires_at is not None
+    tx.note(task_id, None, state, whose=whose, offered=offered, timed=timed)
     return Submitted("created", task_id, state, columns["run_at"])
 
 
@@ -139,9 +148,26 @@ def claim(
     tx: Transaction, leases: Leases, owner: str, limit: int, lease: float, worker: Worker | None
 ) -> list[Task]:
     """Start the best ready tasks. What it costs does not depend on how many there are."""
-    chosen = best(tx, [whole_lane("")] if worker is None else ranges(tx, worker), limit)
-    if not chosen:
-        return []
+    tasks: list[Task] = []
+    within = [whole_lane("")] if worker is None else ranges(tx, worker)
+    while chosen := best(tx, within, limit - len(tasks)):
+        started = _start(tx, leases, chosen, owner, lease, worker)
+        tasks += started
+        if len(started) == len(chosen):
+            break
+        # Some had no time left, or could not be read; others may wait behind them.
+    return tasks
+
+
+def _start(
+    tx: Transaction,
+    leases: Leases,
+    chosen: Sequence[Ready],
+    owner: str,
+    lease: float,
+    worker: Worker | None,
+) -> list[Task]:
+    """Start tasks; return those that could be."""
     place = {ready.seq: n for n, ready in enumerate(chosen)}
     rows = tx.execute(
         "UPDATE task SET state = 'running', owner = ?, lease_until = ?, fence = fence + 1,"
@@ -163,15 +189,32 @@ def claim(
     tasks = []
     for row in rows:
         seq = row[SEQ]
-        (arguments,) = tx.execute("SELECT arguments FROM payload WHERE seq = ?", (seq,)).fetchone()
-        task = task_from(row, arguments=arguments)
+        whose = Whose(row[PRINCIPAL_KIND], row[PRINCIPAL_ID], row[QUEUE])
+        tx.note(row[ID], "ready", "running", whose=whose)
+        _served(tx, row, worker)
+        if row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= tx.now:
+            (late,) = select(tx, "seq = ?", (seq,))
+            bury_expired(tx, late, attempts=late.attempts - 1)
+            continue
+        try:
+            payload = tx.execute("SELECT arguments FROM payload WHERE seq = ?", (seq,)).fetchone()
+            task = task_from(row, arguments=payload[0])
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            # The others of the batch are none the worse for it.
+            _bury_unreadable(tx, seq, error)
+            continue
         add_event(tx, seq, row[EVENTS], "started", "running", task.attempts, f"by {owner}")
         leases.grant(seq, tx.monotonic + lease)
-        whose = Whose(task.principal.kind, task.principal.id, task.queue)
-        tx.note(row[ID], "ready", "running", whose=whose)
         tasks.append(task)
-        _served(tx, row, worker)
     return tasks
+
+
+def _bury_unreadable(tx: Transaction, seq: int, error: Exception) -> None:
+    (row,) = select(tx, "seq = ?", (seq,))
+    reason = shorten(f"what is stored of it cannot be read: {type(error).__name__}: {error}")
+    text = error_text({"code": "unreadable", "message": reason, "retryable": False})
+    tx.execute("UPDATE payload SET error = ? WHERE seq = ?", (text, seq))
+    move(tx, row, "dead", "dead", reason, reason=reason, attempts=row.attempts - 1)
 
 
 def _served(tx: Transaction, row: Sequence[Any], worker: Worker | None) -> None:
@@ -228,7 +271,9 @@ def complete(
         return answer
     leases.end(row.seq)
     if row.cancelling:
-        return cancel_now(tx, row, "the tool had finished when the cancelling reached it")
+        late = "the tool had finished when the cancelling reached it"
+        keep(tx, row, "cancelled", error_text({"code": "cancelled", "message": late}))
+        return cancel_now(tx, row, late)
     if isinstance(result, Blob):
         tx.execute(
             "UPDATE payload SET blob = ?, blob_size = ?, error = NULL WHERE seq = ?",
@@ -256,8 +301,12 @@ def fail(
         return answer
     leases.end(row.seq)
     tx.execute("UPDATE payload SET error = ? WHERE seq = ?", (error, row.seq))
+    keep(tx, row, "cancelled" if row.cancelling else "failed", error)
     if row.cancelling:
         return cancel_now(tx, row, message)
+    if verdict == "retry" and no_time_for_another(row, tx.now + retry_in):
+        verdict = "dead"
+        message += f"; its deadline of {row.deadline:g} s leaves no time for another attempt"
     state: TaskState = "scheduled" if verdict == "retry" else verdict
     move(
         tx,
@@ -265,7 +314,7 @@ def fail(
         state,
         verdict if verdict != "retry" else "will_retry",
         message,
-        reason=message,
+        reason=shorten(message),
         run_at=tx.now + retry_in,
         releases=0,
     )
@@ -322,7 +371,7 @@ def cancel(tx: Transaction, principal: Principal, task_id: str) -> Cancelled | N
         return Cancelled("settled", row.state)
     if row.state == "running":
         if not row.cancelling:
-            move(tx, row, "running", "cancel_requested", cancelling=1)
+            move(tx, row, "running", "cancel_requested", cancelling=1, cancelled_at=tx.now)
         return Cancelled("cancelling", "running")
     cancel_now(tx, row, "")
     return Cancelled("cancelled", "cancelled")

@@ -329,11 +329,12 @@ class SQLiteTaskStore:
         payload: bool = False,
         events: int = 0,
         largest: int | None = None,
+        failures: bool = False,
     ) -> Future[Snapshot | None]:
         """Look one task up."""
         found = self._reader.do(
             lambda connection: queries.get(
-                connection, principal, task_id, payload, events, self._ageing, largest
+                connection, principal, task_id, payload, events, failures, self._ageing, largest
             )
         )
         return self._results.fill(found, largest) if payload else found

@@ -8,6 +8,7 @@ from mcpd_core import Principal
 from mcpd_task_queue.records import RETRYABLE, SETTLED, Changed, Pause, QueueChanged, Whose
 from mcpd_task_queue.store import Resolution
 
+from .failures import until
 from .rows import error_text, shorten
 from .schedules import first_time
 from .transitions import Row, cancel_now, leave, move, offer, place, select
@@ -42,6 +43,8 @@ def _again(
         "run_at": None,
         "reason": shorten(reason),
     }
+    if row.cron is None:
+        columns["expires_at"] = until(tx.now, None, row.deadline)
     if max_attempts is not None and row.delivery != "at_most_once":
         columns["max_attempts"] = max_attempts
     if row.cron is not None:

@@ -21,6 +21,7 @@ from mcpd_task_queue.records import (
     TaskState,
 )
 
+from .failures import next_expiry, shown
 from .order import Ready, ahead_of
 from .rows import COLUMNS, LANE, PRIORITY, READY_AT, SEQ, TURN, event_from, task_from
 
@@ -31,10 +32,11 @@ def get(
     task_id: str,
     payload: bool,
     events: int,
+    failures: bool,
     ageing: float,
     largest: int | None,
 ) -> Snapshot | None:
-    """Read one task, its place among the ready ones, and its latest events.
+    """Read one task, its place among the ready ones, its latest events, and its failures.
 
     :param largest: bytes of the largest result that is read, when ``payload`` is; one that is a
         file is not read here, whatever its size.
@@ -64,7 +66,8 @@ def get(
     if task.state == "ready":
         ahead = ahead_of(connection, _ready(row), ageing)
     (pause,) = pauses(connection, principal, task.queue) or (None,)
-    return Snapshot(task, ahead, tuple(event_from(event) for event in reversed(latest)), pause)
+    history = tuple(event_from(event) for event in reversed(latest))
+    return Snapshot(task, ahead, history, pause, shown(connection, seq) if failures else ())
 
 
 def _ready(row: tuple[Any, ...]) -> Ready:
@@ -244,11 +247,12 @@ def stats(connection: sqlite3.Connection, principal: Principal) -> list[QueueSta
 
 
 def next_due(connection: sqlite3.Connection, now: float) -> float | None:
-    """Return the seconds until the first scheduled task is due, at least 0."""
+    """Return the seconds until the first scheduled task is due or a deadline passes, at least 0."""
     (run_at,) = connection.execute(
         "SELECT min(run_at) FROM task WHERE state = 'scheduled'"
     ).fetchone()
-    return None if run_at is None else max(0.0, run_at - now)
+    times = [at for at in (run_at, next_expiry(connection)) if at is not None]
+    return max(0.0, min(times) - now) if times else None
 
 
 def counts(connection: sqlite3.Connection) -> dict[TaskState, int]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from mcpd_core import CallResult, Principal, Progress
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import LargeResult, Task, TaskEvent, TaskState
+from mcpd_task_queue.retrying import FailedAttempt, RetryPolicy
 
 _COLUMNS = (
     "seq",
@@ -52,20 +53,26 @@ _COLUMNS = (
     "turn",
     "ready_at",
     "size",
+    "retry",
+    "deadline",
+    "expires_at",
+    "cancelled_at",
 )
 #: What `task_from` reads, in its order.
 COLUMNS = ", ".join(_COLUMNS)
 SEQ, ID, PRIORITY, EVENTS, LANE, TURN, READY_AT = (
     _COLUMNS.index(name) for name in ("seq", "id", "priority", "events", "lane", "turn", "ready_at")
 )
-PRINCIPAL_KIND, PRINCIPAL_ID, FAIRNESS_KEY = (
-    _COLUMNS.index(name) for name in ("principal_kind", "principal_id", "fairness_key")
+PRINCIPAL_KIND, PRINCIPAL_ID, QUEUE, FAIRNESS_KEY, EXPIRES_AT = (
+    _COLUMNS.index(name)
+    for name in ("principal_kind", "principal_id", "queue", "fairness_key", "expires_at")
 )
 
 #: Longest text kept of a reason, of an event's detail and of a progress message.
 LONGEST_TEXT = 500
-#: Characters of JSON kept of an attempt's error.
+#: Characters of JSON kept of the error of a task, and of each attempt that it had.
 LARGEST_ERROR = 64 * 1024
+LARGEST_PAST_ERROR = 8 * 1024
 
 
 def task_from(
@@ -117,6 +124,10 @@ def task_from(
         _turn,
         _ready_at,
         _size,
+        retry,
+        deadline,
+        expires_at,
+        cancelled_at,
     ) = row
     return Task(
         id=id_,
@@ -152,6 +163,10 @@ def task_from(
         timezone=timezone,
         schedule_id=schedule_id,
         fairness_key=fairness_key,
+        retry=None if retry is None else RetryPolicy.from_json(json.loads(retry)),
+        deadline=deadline,
+        expires_at=expires_at,
+        cancelled_at=cancelled_at if state == "running" else None,
         arguments=None if arguments is None else json.loads(arguments),
         result=None if result is None else result_from(result),
         error=None if error is None else json.loads(error),
@@ -163,6 +178,17 @@ def event_from(row: tuple[float, str, str, int, str]) -> TaskEvent:
     """Read an event from its columns ``at, kind, state, attempt, detail``."""
     at, kind, state, attempt, detail = row
     return TaskEvent(at, kind, cast(TaskState, state), attempt, detail)
+
+
+def failed_attempt_from(row: tuple[int, float, float, str, Any, str]) -> FailedAttempt:
+    """Read an attempt from its columns ``n, started_at, ended_at, worker, outcome, error``."""
+    n, started_at, ended_at, worker, outcome, error = row
+    return FailedAttempt(n, started_at, ended_at, worker, outcome, json.loads(error))
+
+
+def retry_text(policy: RetryPolicy | None) -> str | None:
+    """Write a retry policy as JSON."""
+    return None if policy is None else json.dumps(policy.as_json(), separators=(",", ":"))
 
 
 def arguments_text(arguments: Mapping[str, Any], limit: int) -> str:
@@ -225,16 +251,19 @@ def _compact(structured: Any) -> str:
     return json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
 
 
-def error_text(error: Mapping[str, Any]) -> str:
-    """Write a failure as JSON, its essence only when it is too large or not JSON at all."""
+def error_text(error: Mapping[str, Any], limit: int = LARGEST_ERROR) -> str:
+    """Write a failure as JSON, its essence only when it is too large or not JSON at all.
+
+    :param limit: characters at most.
+    """
     try:
         text = json.dumps(dict(error), separators=(",", ":"))
-        if len(text) <= LARGEST_ERROR:
+        if len(text) <= limit:
             return text
     except (TypeError, ValueError, RecursionError):
         pass
     essence = {"code": str(error.get("code", "")), "message": str(error.get("message", ""))}
-    return json.dumps({key: shorten(value, LARGEST_ERROR // 8) for key, value in essence.items()})
+    return json.dumps({key: shorten(value, limit // 16) for key, value in essence.items()})
 
 
 def shorten(text: str, limit: int = LONGEST_TEXT) -> str:

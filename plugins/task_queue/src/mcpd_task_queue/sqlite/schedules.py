@@ -21,7 +21,7 @@ from .worker import Transaction
 #: What a task inherits from the recurring task that it is made by.
 _INHERITED = (
     "tool, principal_kind, principal_id, principal_name, client, queue, priority, delivery,"
-    " repeatable, timeout, max_attempts, tags, digest, fairness_key, size"
+    " repeatable, timeout, max_attempts, retry, deadline, tags, digest, fairness_key, size"
 )
 
 
@@ -64,6 +64,7 @@ def fire(tx: Transaction, row: Row) -> TaskState:
         "updated_at": tx.now,
         "events": 1,
         "schedule_id": row.id,
+        "expires_at": None if row.deadline is None else tx.now + row.deadline,
     }
     if state == "ready":
         columns |= place(tx, row, row.priority)
@@ -82,6 +83,7 @@ def fire(tx: Transaction, row: Row) -> TaskState:
         add_tags(tx, seq)
     who = (row.principal_kind, row.principal_id)
     offered = offer(state, *who, row.queue, row.tool, row.tags)
-    tx.note(task_id, None, state, whose=Whose(*who, row.queue), offered=offered)
+    whose, timed = Whose(*who, row.queue), row.deadline is not None
+    tx.note(task_id, None, state, whose=whose, offered=offered, timed=timed)
     move(tx, row, "scheduled", "fired", f"made {task_id}", run_at=following, latest_id=task_id)
     return state

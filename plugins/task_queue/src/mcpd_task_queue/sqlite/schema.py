@@ -250,6 +250,31 @@ _VERSION_5 = (
     "CREATE INDEX payload_blob ON payload (blob) WHERE blob IS NOT NULL",
 )
 
+# How attempts follow each other, and what came of those without success. Nothing is written here
+# for a task that succeeds at once. Few tasks have a deadline, so that few are in its index.
+_VERSION_6 = (
+    "ALTER TABLE task ADD COLUMN retry TEXT",
+    "ALTER TABLE task ADD COLUMN deadline REAL",
+    "ALTER TABLE task ADD COLUMN expires_at REAL",
+    "ALTER TABLE task ADD COLUMN cancelled_at REAL",
+    """
+    CREATE INDEX task_expiring ON task (expires_at)
+        WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'ready', 'paused')
+    """,
+    """
+    CREATE TABLE attempt (
+        seq INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        started_at REAL NOT NULL,
+        ended_at REAL NOT NULL,
+        worker TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        error TEXT NOT NULL,
+        PRIMARY KEY (seq, n)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 #: One entry per version; a database of version n has had the first n applied.
 MIGRATIONS: tuple[Sequence[str], ...] = (
     _VERSION_1,
@@ -257,6 +282,7 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
     _VERSION_3,
     _VERSION_4,
     _VERSION_5,
+    _VERSION_6,
 )
 
 #: STRICT tables; RETURNING came a little earlier.

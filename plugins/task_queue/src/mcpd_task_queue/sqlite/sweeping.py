@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mcpd_task_queue.records import Swept, TaskState, Whose
 
+from .failures import cut_off, expire
 from .schedules import fire
-from .transitions import Leases, Row, cut_off, move, select
+from .transitions import Leases, Row, move, select
 from .worker import Transaction
 
 #: Tasks that one sweep moves at most, of each kind, so that no sweep holds up a commit for long.
@@ -15,21 +16,26 @@ SWEEP_LIMIT = 1_000
 def recover(tx: Transaction, leases: Leases, owner: str) -> Swept:
     """Interrupt what other owners left running; try again at once what waited for the host."""
     tally = _Tally()
-    for row in select(tx, "state = 'running' AND owner <> ? ORDER BY seq", (owner,)):
+    some = f"ORDER BY seq LIMIT {SWEEP_LIMIT}"
+    left = select(tx, f"state = 'running' AND owner <> ? {some}", (owner,))
+    for row in left:
         tally.add(cut_off(tx, leases, row, "the process that ran it died", row.attempts))
     # A restart is when a missing tool comes back.
-    for row in select(tx, "state = 'scheduled' AND releases > 0 ORDER BY seq", ()):
+    released = select(tx, f"state = 'scheduled' AND releases > 0 {some}", ())
+    for row in released:
         tally.add(move(tx, row, "ready", "readied", "the server was restarted", run_at=None))
-    return tally.swept()
+    return tally.swept(more=SWEEP_LIMIT in (len(left), len(released)))
 
 
 def sweep(tx: Transaction, leases: Leases, retention: float, freed: list[str]) -> Swept:
-    """Make due tasks ready and recurring ones into tasks, interrupt the ones whose lease ran out,
-    purge the old ones.
+    """Make due tasks ready and recurring ones into tasks, bury those whose deadline passed,
+    interrupt those whose lease ran out, purge the old ones.
 
     :param freed: receives the names of the files that purged tasks referred to.
     """
     tally = _Tally()
+    buried = expire(tx, SWEEP_LIMIT)
+    tally.add("dead", buried)
     due = select(
         tx,
         f"state = 'scheduled' AND run_at <= ? ORDER BY run_at, seq LIMIT {SWEEP_LIMIT}",
@@ -48,7 +54,7 @@ def sweep(tx: Transaction, leases: Leases, retention: float, freed: list[str]) -
         f" ORDER BY finished_at LIMIT {SWEEP_LIMIT}",
         (tx.now - retention,),
     ).fetchall()
-    for table in ("task", "event"):
+    for table in ("task", "event", "attempt"):
         tx.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq, *_ in old])
     for seq, *_ in old:
         for (blob,) in tx.execute("DELETE FROM payload WHERE seq = ? RETURNING blob", (seq,)):
@@ -56,7 +62,7 @@ def sweep(tx: Transaction, leases: Leases, retention: float, freed: list[str]) -
                 freed.append(blob)
     for _, task_id, state, *whose in old:
         tx.note(task_id, state, None, whose=Whose(*whose))
-    return tally.swept(purged=len(old), more=SWEEP_LIMIT in (len(due), len(old)))
+    return tally.swept(purged=len(old), more=SWEEP_LIMIT in (buried, len(due), len(old)))
 
 
 def _expired(tx: Transaction, leases: Leases) -> list[Row]:
@@ -78,8 +84,8 @@ class _Tally:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
-    def add(self, state: TaskState) -> None:
-        self._counts[state] = self._counts.get(state, 0) + 1
+    def add(self, state: TaskState, count: int = 1) -> None:
+        self._counts[state] = self._counts.get(state, 0) + count
 
     def swept(self, *, purged: int = 0, more: bool = False) -> Swept:
         return Swept(

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from mcpd_task_queue.policy import after_interruption
-from mcpd_task_queue.records import FINAL, Offered, Recorded, TaskState, Whose
+from mcpd_task_queue.records import FINAL, WAITING, Offered, Recorded, TaskState, Whose
 
 from .rows import shorten
 from .turns import Flow
@@ -68,6 +67,11 @@ class Row(NamedTuple):
     lane: str
     turn: int
     ready_at: float
+    reason: str
+    started_at: float | None
+    worker: str | None
+    deadline: float | None
+    expires_at: float | None
 
 
 _COLUMNS = ", ".join(Row._fields)
@@ -120,6 +124,7 @@ def move(
         whose=Whose(*who, row.queue),
         cancelling=bool(columns.get("cancelling")),
         offered=offer(state, *who, row.queue, row.tool, row.tags),
+        timed=state in WAITING and columns.get("expires_at", row.expires_at) is not None,
     )
     return state
 
@@ -183,34 +188,6 @@ def add_event(
     )
     if n > FIRST_EVENTS + LATEST_EVENTS:
         tx.execute("DELETE FROM event WHERE seq = ? AND n = ?", (seq, n - LATEST_EVENTS))
-
-
-def cut_off(tx: Transaction, leases: Leases, row: Row, cause: str, attempts: int) -> TaskState:
-    """Do with a task whose attempt was cut off what the policy says.
-
-    :param cause: what cut it off, as the first half of a sentence.
-    :param attempts: those that count.
-    :returns: the state of the task now.
-    """
-    leases.end(row.seq)
-    fate = after_interruption(
-        cause=cause,
-        tool=row.tool,
-        delivery=cast(Any, row.delivery),
-        repeatable=bool(row.repeatable),
-        cancelling=bool(row.cancelling),
-        attempts=attempts,
-        max_attempts=row.max_attempts,
-    )
-    if fate.state == "cancelled":
-        cancel_now(tx, row, fate.reason)
-        return "cancelled"
-    # One that is parked or buried keeps the attempt on its account: it did begin.
-    kept = attempts if fate.state == "ready" else row.attempts
-    reason = shorten(fate.reason)
-    return move(
-        tx, row, fate.state, "interrupted", reason, reason=reason, attempts=kept, releases=0
-    )
 
 
 def cancel_now(tx: Transaction, row: Row, detail: str) -> Recorded:

@@ -94,9 +94,10 @@ class Transaction:
         whose: Whose,
         cancelling: bool = False,
         offered: Offered | None = None,
+        timed: bool = False,
     ) -> None:
         """Remember a change, to be announced when it is committed."""
-        self.changes.append(Change(task_id, before, after, cancelling, offered, whose))
+        self.changes.append(Change(task_id, before, after, cancelling, offered, whose, timed))
 
 
 class Apart(Generic[T]):

@@ -41,6 +41,7 @@ pytest.register_assert_rewrite(
             "outcomes",
             "recurring",
             "results",
+            "retrying",
             "submitting",
         )
     )
@@ -55,6 +56,7 @@ from .ordering import Ordering  # noqa: E402
 from .outcomes import Outcomes  # noqa: E402
 from .recurring import Recurring  # noqa: E402
 from .results import Results  # noqa: E402
+from .retrying import Retrying  # noqa: E402
 from .submitting import Submitting  # noqa: E402
 from .suite import Clock, New, OpenStore  # noqa: E402
 
@@ -70,6 +72,7 @@ class TaskStoreConformance(
     Managing,
     Recurring,
     Results,
+    Retrying,
     Capable,
     Concurrent,
 ):

@@ -100,7 +100,7 @@ def claim(
 
 def look(store: TaskStore, principal: Principal, task_id: str) -> Snapshot:
     """Return everything that is known of a task that exists."""
-    snapshot = store.get(principal, task_id, payload=True, events=100).result()
+    snapshot = store.get(principal, task_id, payload=True, events=100, failures=True).result()
     assert snapshot is not None
     return snapshot
 
