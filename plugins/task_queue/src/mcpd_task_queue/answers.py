@@ -13,6 +13,7 @@ from mcpd_core import Health, Progress
 from .capabilities import Capabilities
 from .models import (
     Counts,
+    FailedAttemptReport,
     Engine,
     LargeAnswer,
     PartOfResult,
@@ -35,6 +36,8 @@ from .records import (
     Task,
     TaskState,
 )
+from .retrying import FailedAttempt
+
 
 if TYPE_CHECKING:
     from .slots import Employed
@@ -106,6 +109,18 @@ def status(snapshot: Snapshot, latest: Progress | None, workers: int) -> TaskSta
             }
             for event in snapshot.events
         ],
+    }
+
+
+def failed_attempt(failure: FailedAttempt) -> FailedAttemptReport:
+    """Describe an attempt without success."""
+    return {
+        "attempt": failure.n,
+        "started_at": iso(failure.started_at),
+        "ended_at": iso(failure.ended_at),
+        "worker": failure.worker,
+        "outcome": failure.outcome,
+        "error": dict(failure.error),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .answers import iso
+from .answers import failed_attempt, iso
 from .records import Exported, Filter, Snapshot, TaskState
 
 #: Bytes of arguments and results that an answer may be asked to have.
@@ -72,6 +72,9 @@ def line_of(snapshot: Snapshot, problem: str | None = None) -> dict[str, Any]:
         "repeatable": task.repeatable,
         "timeout": task.timeout,
         "max_attempts": task.max_attempts,
+        "retry": None if task.retry is None else task.retry.as_json(),
+        "deadline": task.deadline,
+        "expires_at": iso(task.expires_at),
         "attempts": task.attempts,
         "tags": list(task.tags),
         "idempotency_key": task.idempotency_key,
@@ -90,6 +93,8 @@ def line_of(snapshot: Snapshot, problem: str | None = None) -> dict[str, Any]:
         "arguments": task.arguments,
         "result": _result(snapshot),
         "error": task.error,
+        "failed_attempts": [failed_attempt(failure) for failure in snapshot.failures],
+        "cancelled_at": iso(task.cancelled_at),
         "events": [
             {
                 "at": iso(event.at),

@@ -43,6 +43,26 @@ class Event(TypedDict):
     detail: str
 
 
+class FailedAttemptReport(TypedDict):
+    """A start of a task that came to no success."""
+
+    attempt: Annotated[
+        int,
+        Field(
+            description="Which start it was over the whole life of the task, the first being 1; "
+            "starts that were given back are left out."
+        ),
+    ]
+    started_at: Time
+    ended_at: Time
+    worker: str
+    outcome: Annotated[
+        Literal["failed", "interrupted", "cancelled"],
+        Field(description="'interrupted': it was cut off, and what it did is not known."),
+    ]
+    error: dict[str, Any]
+
+
 class TaskSummary(TypedDict):
     """One task, in short."""
 

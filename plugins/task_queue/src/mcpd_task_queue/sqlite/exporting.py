@@ -13,6 +13,7 @@ from typing import Any
 from mcpd_core import Principal
 from mcpd_task_queue.records import Exported, Filter, LargeResult, Snapshot
 
+from .failures import shown
 from .queries import conditions_of
 from .rows import COLUMNS, SEQ, event_from, task_from
 
@@ -71,4 +72,5 @@ def _everything(connection: sqlite3.Connection, row: tuple[Any, ...]) -> tuple[S
     large = None if blob is None else LargeResult(size, blob)
     task = task_from(row, arguments=arguments, result=result, error=error, large=large)
     took = len(arguments) + (size or len(result or ""))
-    return Snapshot(task, events=tuple(map(event_from, events))), took
+    history = tuple(map(event_from, events))
+    return Snapshot(task, events=history, failures=shown(connection, seq)), took
