@@ -106,6 +106,7 @@ def trio(session: nox.Session, release: str) -> None:
     """The tests of the runtimes with one release of trio, or with its main branch."""
     install(session, "constraints.txt")
     session.install(TRIO_MAIN if release == "main" else f"trio=={release}.*")
-    files = [*Path("core/tests").glob("test_trio_*.py"), Path("core/tests/test_runtimes.py")]
+    files = [*Path("core/tests").glob("test_trio_*.py")]
+    files += [Path(f"core/tests/test_{name}.py") for name in ("bridge", "runtimes", "watchdog")]
     tests = session.posargs or map(str, sorted(files))
     session.run("python", "-m", "pytest", "-q", *tests)
