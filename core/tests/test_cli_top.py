@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pytest
 from rich.console import Console
 
 from mcpd_core.cli import main
+from mcpd_core.cli.top import _follow
 from mcpd_core.cli.top_rows import SORTS, WINDOW, History
 from mcpd_core.cli.top_view import duration, fitting, uptime, view
 from mcpd_core.histogram import Histogram
@@ -352,6 +353,26 @@ def test_it_follows_the_daemon_until_told_to_end_and_leaves_the_terminal_as_it_w
         assert top.end() == status
     assert b"\x1b[?1049l" in top.screen
     assert b"Traceback" not in top.screen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_swallowed_where_it_arrives_ends_it_all_the_same(number: int) -> None:
+    class Busy:
+        asked = 0
+
+        def request(self, method: str) -> dict[str, Any]:
+            self.asked += 1
+            # As the interpreter does when it arrives in a finaliser.
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(number)
+            return overview()
+
+    busy = Busy()
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) if number == signal.SIGTERM else nullcontext():
+        _follow(busy, "calls", 0.0)
+    assert busy.asked == 1
+    assert signal.getsignal(number) is before
 
 
 def test_on_a_terminal_that_cannot_go_back_it_prints_the_table_once(tmp_path: Path) -> None:

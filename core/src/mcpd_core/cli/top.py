@@ -106,26 +106,35 @@ def _follow(daemon: Any, sort: str, interval: float) -> None:
 
     history, screen = History(), console()
     with (
-        _interruptible(),
+        _interruptible() as interrupted,
         Live(console=screen, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
     ):
-        while True:
+        while not interrupted:
             history.add(time.monotonic(), daemon.request("mcpd/overview"))
             live.update(view(history, sort, width=screen.width, height=screen.height), refresh=True)
             time.sleep(interval)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """End the block on Ctrl-C, which is how one leaves; and leave it properly on SIGTERM."""
+def _interruptible() -> Iterator[list[int]]:
+    """End the block on Ctrl-C, which is how one leaves; and leave it properly on SIGTERM.
+
+    :returns: the signals that have come. What is raised for one is lost where it arrives in a
+        finaliser, or in another callback of the interpreter's; so look there as well.
+    """
+    came: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(_TERMINATED)
+        came.append(number)
+        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     except KeyboardInterrupt:
-        return
+        pass
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGTERM in came:
+        raise SystemExit(_TERMINATED)
