@@ -126,7 +126,12 @@ class Reader:
         # Somebody may be using the usual one.
         self.port = free_port()
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("MCPD_", "PYTHON"))},
+            **{
+                key: value
+                for key, value in os.environ.items()
+                # The terminal's size is its own. (Some module sets these two where there is none.)
+                if not key.startswith(("MCPD_", "PYTHON")) and key not in ("COLUMNS", "LINES")
+            },
             "MCPD_DATA_DIR": str(folder / "data"),
             "MCPD_HTTP__PORT": str(self.port),
             "PATH": f"{folder / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}",

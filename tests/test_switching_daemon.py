@@ -157,9 +157,12 @@ def test_queued_tasks_of_a_disabled_tool_wait_and_say_why(
     run: Run, serve: Callable[..., None]
 ) -> None:
     serve()
-    arguments = json.dumps({"tool": "hello_greet", "arguments": {"name": "Ada"}, "delay": 0.5})
-    task = answer(run("tools", "call", "schedule_task", "--args", arguments, "--json"))
+    # So that the task does not run before its plugin is disabled.
+    assert run("tools", "call", "pause_queue").returncode == 0
+    arguments = json.dumps({"tool": "hello_greet", "arguments": {"name": "Ada"}})
+    task = answer(run("tools", "call", "submit_task", "--args", arguments, "--json"))
     run("plugins", "disable", "hello")
+    assert run("tools", "call", "resume_queue").returncode == 0
 
     def status() -> dict[str, Any]:
         show = ("tools", "call", "get_task_status", f"task_id={task['task_id']}", "--json")
