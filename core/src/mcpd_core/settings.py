@@ -65,7 +65,7 @@ class ExecutorSettings:
 
     :ivar concurrency: calls of clients that run at the same time.
     :ivar per_client: of these, for one client.
-    :ivar per_tool: of these, of one tool.
+    :ivar per_tool: of these, of one tool; what a tool calls with `ctx.call` runs under its permit.
     :ivar queue: calls that may wait for a permit; beyond that the answer is ``busy``.
     :ivar workers: calls of deferred work that run at the same time.
     :ivar timeout: seconds that a call may take when its tool says nothing about it.
