@@ -13,8 +13,8 @@ from mcpd_core import Health, Progress
 from .capabilities import Capabilities
 from .models import (
     Counts,
-    FailedAttemptReport,
     Engine,
+    FailedAttemptReport,
     LargeAnswer,
     PartOfResult,
     PausedQueue,
@@ -37,7 +37,6 @@ from .records import (
     TaskState,
 )
 from .retrying import FailedAttempt
-
 
 if TYPE_CHECKING:
     from .slots import Employed
