@@ -50,7 +50,7 @@ def test_what_a_worker_looks_at_does_not_grow_with_what_it_does_not_take(
 
             store._writer._connection.set_progress_handler(count, 1)
             try:
-                assert len(best(tx, workers.ranges(tx, worker), 2)) == 1
+                assert len(best(tx, list(workers.ranges(tx, worker)), 2)) == 1
             finally:
                 store._writer._connection.set_progress_handler(None, 0)
             return counted

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 
 from mcpd_core import Principal
+from mcpd_task_queue.limits import Limit, Limits
 from mcpd_task_queue.records import NewTask, Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore, changes
 from mcpd_task_queue.sqlite.worker import Transaction
@@ -65,11 +66,41 @@ def fill(store: SQLiteTaskStore, model: NewTask, number: int, **columns: Any) ->
             (number - 1, task_id),
         )
         tx.execute(
+            "INSERT OR IGNORE INTO ready_tag SELECT principal_kind, principal_id, queue, value,"
+            " lane, priority, turn, ready_at, seq FROM task, json_each(task.tags)"
+        )
+        tx.execute(
             "INSERT INTO payload (seq, arguments) SELECT seq, '{}' FROM task"
             " WHERE seq NOT IN (SELECT seq FROM payload)"
         )
 
     store._writer.do(copy).result(60)
+
+
+LIMITS = Limits({"gpu": Limit(concurrency=2)}, {"fetch": Limit(rate=1, per=3_600)})
+
+
+@pytest.mark.parametrize(
+    "held",
+    [{"queue": "gpu"}, {"tool": "fetch"}, {"queue": "gpu", "tool": "fetch"}],
+    ids=lambda held: "-".join(held),
+)
+def test_what_a_limit_holds_back_costs_a_claim_elsewhere_nothing(
+    open_store: OpenStore, new: New, me: Principal, held: dict[str, str]
+) -> None:
+    alone = open_store("alone.db", limits=LIMITS)
+    crowded = open_store(limits=LIMITS, durability="normal")
+    fill(crowded, new(priority=9, tags=("t",), **held), 20_000)
+    for store in (alone, crowded):
+        submit(store, *[new(priority=9, tags=("t",), **held) for _ in range(3)])
+        assert 1 <= len(claim(store, 9)) <= 2
+        submit(store, *[new(tags=("t",)) for _ in range(4)])
+    picky = Worker("w", me, ("default", "gpu"), ("t",))
+    for worker in (None, picky):
+        (first,), few = claim_counted(alone, 1, worker)
+        (second,), many = claim_counted(crowded, 1, worker)
+        assert (first.queue, second.queue) == ("default", "default")
+        assert many <= few + 40
 
 
 @pytest.fixture

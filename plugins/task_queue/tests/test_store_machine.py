@@ -6,6 +6,7 @@ with two final states, or one with two recorded outcomes.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sqlite3
 import tempfile
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from mcpd_core import CallResult, Principal
+from mcpd_task_queue.limits import Limit, Limits
 from mcpd_task_queue.records import (
     FINAL,
     RETRYABLE,
@@ -36,6 +38,7 @@ ME = Principal("local", "1", "me")
 OTHER = Principal("local", "2", "other")
 LEASE = 10.0
 QUEUES = ("default", "other")
+LIMITED = "other"
 
 
 def _places(connection: sqlite3.Connection) -> list[tuple[str, int]]:
@@ -45,12 +48,16 @@ def _places(connection: sqlite3.Connection) -> list[tuple[str, int]]:
 class Order:
     """In which order the store should start tasks: the rules once more, without any index."""
 
-    def __init__(self, ageing: float) -> None:
+    def __init__(self, ageing: float, limit: Limit | None) -> None:
         self.ageing = ageing
+        #: What limits the queue `LIMITED`, which is a lane of its own then.
+        self.limit = limit
+        self.expected = 0.0
         self.now = 0.0
-        #: By priority, the turn served last; by flow, how many wait and the last turn given.
-        self.served: dict[int, int] = {}
-        self.flows: dict[tuple[int, Principal, str], tuple[int, int]] = {}
+        #: By lane and priority, the turn served last; by flow, how many wait and the last turn
+        #: given.
+        self.served: dict[tuple[str, int], int] = {}
+        self.flows: dict[tuple[str, int, Principal, str], tuple[int, int]] = {}
 
     def load(self, ready: Sequence[Model]) -> None:
         self.served.clear()
@@ -58,11 +65,17 @@ class Order:
         for model in ready:
             count, last = self.flows.get(model.flow, (0, model.turn))
             self.flows[model.flow] = (count + 1, max(last, model.turn))
-            served = self.served.get(model.priority, model.turn - 1)
-            self.served[model.priority] = min(served, model.turn - 1)
+            served = self.served.get(model.where, model.turn - 1)
+            self.served[model.where] = min(served, model.turn - 1)
 
     def join(self, model: Model, *, goes_first: bool) -> None:
-        served = self.served.get(model.priority, 0)
+        if not any(flow[:2] == model.where for flow in self.flows):
+            # A lane that was empty starts where the farthest one is.
+            self.served[model.where] = max(
+                (turn for (_, level), turn in self.served.items() if level == model.priority),
+                default=0,
+            )
+        served = self.served[model.where]
         count, last = self.flows.get(model.flow, (0, served))
         model.turn = min(model.turn, served) if goes_first else max(served, last) + 1
         self.flows[model.flow] = (count + 1, max(last, model.turn))
@@ -72,10 +85,31 @@ class Order:
         if count > 1:
             self.flows[model.flow] = (count - 1, last)
 
-    def best(self, ready: Sequence[Model], limit: int) -> list[Model]:
+    def opens_at(self) -> float:
+        assert self.limit is not None
+        return self.expected - (self.limit.burst - 1) * self.limit.interval
+
+    def room(self, running: int) -> float:
+        """Say how many tasks of the limited queue may start."""
+        if self.limit is None:
+            return math.inf
+        if self.limit.concurrency is not None:
+            return self.limit.concurrency - running
+        room, expected = 0, self.expected
+        while expected - (self.limit.burst - 1) * self.limit.interval <= self.now + 0.001:
+            room += 1
+            expected = max(expected, self.now) + self.limit.interval
+        return room
+
+    def best(self, ready: Sequence[Model], limit: int, running: int) -> list[Model]:
         """Of the first task of each priority, take the one that is best, again and again."""
         waiting, chosen = list(ready), list[Model]()
-        while waiting and len(chosen) < limit:
+        room = self.room(running)
+        while len(chosen) < limit:
+            if sum(model.queue == LIMITED for model in chosen) >= room:
+                waiting = [model for model in waiting if model.queue != LIMITED]
+            if not waiting:
+                break
             heads: dict[int, Model] = {}
             for model in sorted(waiting, key=lambda m: (m.turn, m.ready_at, m.seq)):
                 heads.setdefault(model.priority, model)
@@ -92,7 +126,9 @@ class Order:
     def started(self, model: Model, lowest: int | None) -> None:
         """Take note of a start; ``lowest`` is the earliest turn that was passed over, if any."""
         turn = model.turn if lowest is None or lowest >= model.turn else lowest - 1
-        self.served[model.priority] = max(self.served.get(model.priority, 0), turn)
+        self.served[model.where] = max(self.served.get(model.where, 0), turn)
+        if self.limit is not None and model.queue == LIMITED:
+            self.expected = max(self.expected, self.now) + self.limit.interval
 
 
 @dataclass
@@ -126,8 +162,13 @@ class Model:
     ready_at: float = 0.0
 
     @property
-    def flow(self) -> tuple[int, Principal, str]:
-        return self.priority, self.principal, self.key
+    def where(self) -> tuple[str, int]:
+        lane = LIMITED if self.order.limit is not None and self.queue == LIMITED else ""
+        return lane, self.priority
+
+    @property
+    def flow(self) -> tuple[str, int, Principal, str]:
+        return *self.where, self.principal, self.key
 
     def to(self, state: str) -> None:
         if self.state == "ready":
@@ -182,9 +223,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.paused: set[tuple[Principal, str]] = set()
         self.keys: dict[tuple[Principal, str], tuple[str, int]] = {}
 
-    @initialize(ageing=st.sampled_from([0.0, 10.0, 300.0]))
-    def begin(self, ageing: float) -> None:
-        self.order = Order(ageing)
+    @initialize(
+        ageing=st.sampled_from([0.0, 10.0, 300.0]),
+        limit=st.sampled_from(
+            [None, None, Limit(concurrency=1), Limit(concurrency=2), Limit(rate=2, per=12, burst=2)]
+        ),
+    )
+    def begin(self, ageing: float, limit: Limit | None) -> None:
+        self.order = Order(ageing, limit)
         self.open()
 
     def open(self) -> None:
@@ -194,10 +240,15 @@ class StoreMachine(RuleBasedStateMachine):
         # The store's own clock: the machine's as of the start, and never back.
         self.offset = max([self.wall, *(model.ready_at for model in ready)]) - self.steady
         self.tick(0)
+        if (limit := self.order.limit) is not None:
+            # However the clock was set while the store was closed.
+            latest = self.order.now + limit.burst * limit.interval
+            self.order.expected = min(self.order.expected, latest)
         self.store = SQLiteTaskStore(
             self.folder / "tasks.db",
             durability="normal",
             ageing=self.order.ageing,
+            limits=Limits({} if self.order.limit is None else {LIMITED: self.order.limit}),
             clock=lambda: self.wall,
             monotonic=lambda: self.steady,
         )
@@ -212,6 +263,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def ready(self) -> list[Model]:
         return [model for model in self.tasks.values() if model.state == "ready"]
+
+    def running(self) -> int:
+        """Return how many tasks of the limited queue run."""
+        return sum(m.state == "running" and m.queue == LIMITED for m in self.tasks.values())
 
     @property
     def owner(self) -> str:
@@ -301,8 +356,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=claims, limit=st.integers(1, 4))
     def claim(self, limit: int) -> Any:
-        expected = self.order.best(self.ready(), limit)
-        return self.started(self.store.claim(self.owner, limit, LEASE).result(), expected)
+        expected = self.order.best(self.ready(), limit, self.running())
+        claims = self.started(self.store.claim(self.owner, limit, LEASE).result(), expected)
+        rated = self.order.limit is not None and self.order.limit.rate is not None
+        if rated and len(expected) < limit and self.ready():
+            # Nothing but the rate keeps those that are left, and nobody need ask again before.
+            told, opens_at = self.store.next_due().result(), self.order.opens_at()
+            assert told is not None
+            assert told <= opens_at - self.order.now + 0.001
+        return claims
 
     @rule(
         target=claims,
@@ -324,7 +386,7 @@ class StoreMachine(RuleBasedStateMachine):
             for model in self.ready()
             if model.principal == principal and model.queue in queues and capabilities != ("other",)
         ]
-        expected = self.order.best(mine, limit)
+        expected = self.order.best(mine, limit, self.running())
         claimed = self.store.claim(self.owner, limit, LEASE, worker).result()
         assert {task.worker for task in claimed} <= {"w"}
         return self.started(claimed, expected)
@@ -334,7 +396,7 @@ class StoreMachine(RuleBasedStateMachine):
         for model in expected:
             model.to("running")
         for task, model in zip(claimed, expected, strict=True):
-            passed = [m.turn for m in self.ready() if m.priority == model.priority]
+            passed = [m.turn for m in self.ready() if m.where == model.where]
             self.order.started(model, min(passed, default=None))
             model.owner = self.owner
             model.attempts += 1
@@ -632,7 +694,13 @@ class StoreMachine(RuleBasedStateMachine):
             counts[model.state] += 1
         assert self.store.health().counts == counts
         due = [m.run_at - self.wall for m in self.tasks.values() if m.state == "scheduled"]
-        assert self.store.next_due().result() == (max(0.0, min(due)) if due else None)
+        told = self.store.next_due().result()
+        expected = max(0.0, min(due)) if due else None
+        if self.order.limit is None or self.order.limit.rate is None:
+            assert told == expected
+        else:
+            # The rate may let a task start before that.
+            assert told == expected or (told is not None and (expected is None or told < expected))
 
     @invariant()
     def at_most_once_means_one_start(self) -> None:

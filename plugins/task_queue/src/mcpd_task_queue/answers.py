@@ -28,6 +28,7 @@ from .models import (
 from .records import (
     SETTLED,
     Activity,
+    Hold,
     LargeResult,
     Pause,
     QueueStats,
@@ -147,9 +148,8 @@ def why(snapshot: Snapshot, workers: int) -> str:
     if task.state == "ready":
         ahead = snapshot.ahead or 0
         place = "it is next" if ahead == 0 else f"{ahead} ahead of it"
-        return f"waits for one of {workers} workers; {place}" + (
-            f" ({task.reason})" if task.reason else ""
-        )
+        cause = ", and ".join(map(_hold, snapshot.holds)) or f"waits for one of {workers} workers"
+        return f"{cause}; {place}" + (f" ({task.reason})" if task.reason else "")
     if task.state == "paused":
         pause = snapshot.pause
         since = f" since {iso(pause.since)}" if pause else ""
@@ -164,6 +164,13 @@ def why(snapshot: Snapshot, workers: int) -> str:
             task.reason
         )
     return task.reason
+
+
+def _hold(hold: Hold) -> str:
+    limited = f"its queue {hold.name!r}" if hold.kind == "queue" else f"the tool {hold.name!r}"
+    if hold.opens_in is not None:
+        return f"the rate limit of {limited} opens in {hold.opens_in:.1f} s"
+    return f"{limited} runs its {hold.running} of {hold.most}"
 
 
 def result(

@@ -124,6 +124,9 @@ class Dispatcher:
                 self._schedule.set()
             if change.timed:
                 self._schedule.set()
+            if change.opens:
+                self.crew.expect(None)
+                self._work.set()
             if change.cancelling:
                 attempt = self.attempts.get(change.task_id)
                 if attempt is not None:
@@ -194,6 +197,9 @@ class Dispatcher:
             self._holding.set()
             if len(tasks) == wanted:
                 slots.backlog = True
+            elif self._settings.has_rates:
+                # Perhaps nothing but time keeps a task from being started.
+                self._schedule.set()
 
     @property
     def _closing(self) -> bool:
@@ -320,3 +326,6 @@ class Dispatcher:
                     swept.buried,
                 )
             more = swept.more
+        # A rate may let tasks start by now, which is no change of any of them.
+        self.crew.expect(None)
+        self._work.set()

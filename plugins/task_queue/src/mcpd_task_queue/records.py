@@ -211,6 +211,22 @@ class TaskEvent:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """A limit that keeps a ready task from being started.
+
+    :ivar kind: what the limit is of, and its ``name``.
+    :ivar running: how many tasks it lets run, and ``most``; ``None`` when a rate holds the task.
+    :ivar opens_in: seconds until the rate lets a task start.
+    """
+
+    kind: Literal["queue", "tool"]
+    name: str
+    running: int | None = None
+    most: int | None = None
+    opens_in: float | None = None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One task with what surrounds it.
 
@@ -219,6 +235,7 @@ class Snapshot:
     :ivar events: oldest first; the middle of a long life is left out.
     :ivar pause: of its queue, if that is paused.
     :ivar failures: the attempts without success, oldest first; the middle of many is left out.
+    :ivar holds: limits that keep it from being started although a worker may be free.
     """
 
     task: Task
@@ -226,6 +243,7 @@ class Snapshot:
     events: tuple[TaskEvent, ...] = ()
     pause: Pause | None = None
     failures: tuple[FailedAttempt, ...] = ()
+    holds: tuple[Hold, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -444,6 +462,7 @@ class Change:
         engine that leaves it out wakes all of them.
     :ivar whose: whose the task is: nobody else may be told of it. Of a change without it nobody is.
     :ivar timed: it waits, and not for longer than its deadline: `TaskStore.next_due` may be sooner.
+    :ivar opens: it runs no more, and a limit that was used up by it lets another one start.
     """
 
     task_id: str
@@ -453,6 +472,7 @@ class Change:
     offered: Offered | None = field(default=None, compare=False)
     whose: Whose | None = field(default=None, compare=False)
     timed: bool = field(default=False, compare=False)
+    opens: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

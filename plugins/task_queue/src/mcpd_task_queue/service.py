@@ -65,6 +65,7 @@ async def open_service(host: ServiceHost) -> AsyncIterator[TaskQueue]:
             ageing=settings.ageing,
             largest_result=settings.largest_result,
             inline_result=settings.inline_result,
+            limits=settings.limits(),
         )
     )
     bridge = Bridge()

@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from .limits import Limit, Limits
+
+
+class LimitSettings(BaseModel):
+    """How tasks are started, of all principals together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    concurrency: Annotated[
+        int | None, Field(ge=1, le=1_000, description="How many run at the same time; any number.")
+    ] = None
+    rate: Annotated[
+        float | None,
+        Field(gt=0, le=1_000_000, description="How many start per `per` seconds; any number."),
+    ] = None
+    per: Annotated[float, Field(gt=0, le=366 * 86_400, description="Seconds.")] = 1.0
+    burst: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="How many may start at once after a while in which none did.",
+        ),
+    ] = 1
+
+    def limit(self) -> Limit | None:
+        """Return the limit, if there is one."""
+        if self.concurrency is None and self.rate is None:
+            return None
+        return Limit(self.concurrency, self.rate, self.per, self.burst)
+
+
+class QueueSettings(LimitSettings):
+    """What holds for one queue; it is one for all principals who name it."""
 
 
 class TaskQueueSettings(BaseModel):
@@ -97,6 +133,14 @@ class TaskQueueSettings(BaseModel):
             "then waits for as long as there is one of a higher priority.",
         ),
     ] = 300.0
+    queues: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,64}$")], QueueSettings],
+        Field(description="What holds for single queues, by name."),
+    ] = {}
+    tools: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], LimitSettings],
+        Field(description="What holds for tasks that call certain tools, by name."),
+    ] = {}
     durability: Annotated[
         Literal["full", "normal"],
         Field(
@@ -104,3 +148,18 @@ class TaskQueueSettings(BaseModel):
             "the death of the process only."
         ),
     ] = "full"
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether there is a limit that time opens."""
+        named = (*self.queues.values(), *self.tools.values())
+        return any(settings.rate is not None for settings in named)
+
+    def limits(self) -> Limits:
+        """Return what holds tasks back."""
+        return Limits(_limits(self.queues), _limits(self.tools))
+
+
+def _limits(settings: Mapping[str, LimitSettings]) -> dict[str, Limit]:
+    limits = {name: setting.limit() for name, setting in settings.items()}
+    return {name: limit for name, limit in limits.items() if limit is not None}

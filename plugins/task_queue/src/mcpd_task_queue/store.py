@@ -334,7 +334,9 @@ class TaskStore(Protocol):
     def next_due(self) -> Future[float | None]:
         """Return the seconds until `sweep` has something to do; ``None`` when that is not known.
 
-        That is when the next scheduled task is due, or the deadline of one that waits passes.
+        That is when the next scheduled task is due, when the deadline of one that waits passes, or
+        when a rate lets one start that nothing else keeps from it. Such a rate, once a claim has
+        found it used up, counts until a sweep after that time: who claims then is told once.
         """
         ...
 

@@ -25,8 +25,7 @@ from mcpd_task_queue.records import (
 from mcpd_task_queue.store import Verdict
 
 from .failures import bury_expired, cut_off, keep, no_time_for_another, until
-from .order import Ready, best, lowest
-from .order import lane as whole_lane
+from .order import Ready, best, everything, lowest
 from .rows import (
     COLUMNS,
     EVENTS,
@@ -125,7 +124,8 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         "events": 1,
     }
     if state == "ready":
-        flow = Flow("", new.priority, who.kind, who.id, fairness_key)
+        columns["lane"] = lane = tx.ledger.lanes.of(new.queue, new.tool)
+        flow = Flow(lane, new.priority, who.kind, who.id, fairness_key)
         columns["turn"] = tx.ledger.turns.join(tx.connection, tx.undo, flow)
         columns["ready_at"] = tx.steady
     seq = tx.execute(
@@ -149,13 +149,15 @@ def claim(
 ) -> list[Task]:
     """Start the best ready tasks. What it costs does not depend on how many there are."""
     tasks: list[Task] = []
-    within = [whole_lane("")] if worker is None else ranges(tx, worker)
+    within = everything(tx) if worker is None else list(ranges(tx, worker))
     while chosen := best(tx, within, limit - len(tasks)):
         started = _start(tx, leases, chosen, owner, lease, worker)
         tasks += started
         if len(started) == len(chosen):
             break
         # Some had no time left, or could not be read; others may wait behind them.
+    for lane in {lane for lane, *_ in within}:
+        tx.ledger.lanes.wait_for(lane, tx.steady)
     return tasks
 
 
@@ -219,6 +221,7 @@ def _bury_unreadable(tx: Transaction, seq: int, error: Exception) -> None:
 
 def _served(tx: Transaction, row: Sequence[Any], worker: Worker | None) -> None:
     turns = tx.ledger.turns
+    tx.ledger.lanes.start(tx.connection, tx.undo, row[LANE], tx.steady)
     lane, priority, turn = row[LANE], row[PRIORITY], row[TURN]
     turns.leave(
         tx.undo, Flow(lane, priority, row[PRINCIPAL_KIND], row[PRINCIPAL_ID], row[FAIRNESS_KEY])

@@ -12,6 +12,7 @@ from mcpd_core import CallResult, Principal
 from mcpd_task_queue import cron
 from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.errors import StoreUnusable
+from mcpd_task_queue.limits import Limits
 from mcpd_task_queue.records import (
     STATES,
     Activity,
@@ -77,6 +78,7 @@ class SQLiteTaskStore:
     :param largest_result: bytes of JSON that one task's result may take.
     :param inline_result: up to how many of them a result is in the database; a larger one is a file
         in the folder ``blobs`` beside it.
+    :param limits: what holds tasks back; nothing when ``None``.
     :param clock: seconds since the epoch.
     :param monotonic: seconds on a clock that nobody can set.
     :raises StoreUnusable: when the file cannot be opened, is in use, or is not for this version.
@@ -93,6 +95,7 @@ class SQLiteTaskStore:
         ageing: float = AGEING,
         largest_result: int = LARGEST_RESULT,
         inline_result: int = INLINE_RESULT,
+        limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,7 +115,7 @@ class SQLiteTaskStore:
             result_limit=largest_result,
         )
         self._clock = clock
-        self._ageing = ageing
+        self._monotonic = monotonic
         self._leases = Leases()
         self._listener: Listener | None = None
         try:
@@ -128,7 +131,7 @@ class SQLiteTaskStore:
             try:
                 self._instance = migrate(writing, path)
                 self._counts = queries.counts(writing)
-                ledger = Ledger(ageing)
+                self._ledger = ledger = Ledger(ageing, limits or Limits())
                 ledger.load(writing, clock(), monotonic())
                 reading = connect_reader(path)
             except BaseException:
@@ -334,7 +337,15 @@ class SQLiteTaskStore:
         """Look one task up."""
         found = self._reader.do(
             lambda connection: queries.get(
-                connection, principal, task_id, payload, events, failures, self._ageing, largest
+                connection,
+                principal,
+                task_id,
+                payload,
+                events,
+                failures,
+                self._ledger,
+                self._steady(),
+                largest,
             )
         )
         return self._results.fill(found, largest) if payload else found
@@ -344,6 +355,9 @@ class SQLiteTaskStore:
     ) -> Future[ResultPart | None]:
         """Read a part of the JSON text of a result."""
         return self._results.part(principal, task_id, offset, length)
+
+    def _steady(self) -> float:
+        return self._monotonic() + self._ledger.offset
 
     def find_key(self, principal: Principal, key: str) -> Future[str | None]:
         """Return the id of the principal's task with that idempotency key."""
@@ -406,8 +420,12 @@ class SQLiteTaskStore:
         return self._reader.do(lambda connection: queries.stats(connection, principal))
 
     def next_due(self) -> Future[float | None]:
-        """Return the seconds until the next scheduled task is due."""
-        return self._reader.do(lambda connection: queries.next_due(connection, self._clock()))
+        """Return the seconds until the next scheduled task is due, or a rate lets one start."""
+        return self._reader.do(
+            lambda connection: queries.next_due(
+                connection, self._clock(), self._ledger.lanes.opening - self._steady()
+            )
+        )
 
     def health(self) -> StoreHealth:
         """Say how the store is, without waiting."""

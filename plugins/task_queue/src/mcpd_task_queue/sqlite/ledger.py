@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
+from mcpd_task_queue.limits import Limits
+
+from .lanes import Lanes
 from .turns import Turns
 
 
@@ -11,12 +14,14 @@ class Ledger:
     """Follows the tables: each change of it is made, and undone, with one of theirs.
 
     :param ageing: seconds of waiting that are worth a step of priority; 0 for none.
+    :param limits: what holds tasks back.
     :ivar offset: what has to be added to the monotonic clock for the time of `Transaction.steady`.
     """
 
-    def __init__(self, ageing: float) -> None:
+    def __init__(self, ageing: float, limits: Limits) -> None:
         self.ageing = ageing
         self.turns = Turns()
+        self.lanes = Lanes(limits)
         self.offset = 0.0
 
     def load(self, connection: sqlite3.Connection, now: float, monotonic: float) -> None:
@@ -25,6 +30,8 @@ class Ledger:
         :param now: seconds since the epoch.
         :param monotonic: the same instant on a clock that nobody can set.
         """
+        self.lanes.load(connection)
         self.turns.load(connection)
         # What became ready under a clock that was set back since must not seem to come last.
         self.offset = max(now, self.turns.latest_ready_at) - monotonic
+        self.lanes.settle(self.offset + monotonic)

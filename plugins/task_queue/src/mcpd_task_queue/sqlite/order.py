@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from .lanes import OPEN, Room
 from .worker import Transaction
 
 #: Tasks that are counted at most of those ahead of one.
@@ -47,37 +48,64 @@ class Ready(NamedTuple):
     lane: str
 
 
-def lane(name: str) -> Range:
+def in_lane(name: str) -> Range:
     """Return the range of all ready tasks of a lane."""
     source = "FROM task INDEXED BY task_ready WHERE state = 'ready' AND lane = ?"
     return Range(name, source, (name,))
 
 
-def best(tx: Transaction, ranges: Iterable[Range], limit: int) -> list[Ready]:
-    """Return the first ready tasks of some ranges, in the order in which they are to be started."""
-    ranges = list(ranges)
+def everything(tx: Transaction) -> list[Range]:
+    """Return the ranges of all ready tasks, one for each lane that has any."""
+    if not tx.ledger.lanes.limited:
+        return [in_lane(OPEN)]
+    return [in_lane(name) for name in occupied(tx.connection)]
+
+
+def occupied(connection: sqlite3.Connection) -> list[str]:
+    """Return the lanes that have ready tasks, one look-up for each."""
+    ready = "FROM task INDEXED BY task_ready WHERE state = 'ready'"
+    rows = connection.execute(
+        f"WITH RECURSIVE found (lane) AS (SELECT min(lane) {ready}"
+        f" UNION ALL SELECT (SELECT min(lane) {ready} AND lane > found.lane)"
+        " FROM found WHERE found.lane IS NOT NULL"
+        ") SELECT lane FROM found WHERE lane IS NOT NULL"
+    )
+    return [name for (name,) in rows]
+
+
+def best(tx: Transaction, ranges: Sequence[Range], limit: int) -> list[Ready]:
+    """Return the tasks that are to be started first, of what limits let start, in their order.
+
+    A lane that is shut is not looked into.
+    """
+    room = Room(tx.ledger.lanes, tx.steady)
+    ranges = [where for where in ranges if room.left(where.lane) >= 1]
     if len(ranges) == 1:
         # Almost always it is this simple.
-        chosen = _of_one_priority(tx, ranges[0], limit)
+        most = int(min(limit, room.left(ranges[0].lane)))
+        chosen = _of_one_priority(tx, ranges[0], most)
         if chosen is not None:
             return chosen
     heads = [(head, where) for where in ranges for head in _heads(tx.connection, where)]
+    candidates = {head for head, _ in heads}
     if limit > 1:
-        # Of the others, none comes before each of as many tasks as are wanted has been taken.
-        first: dict[int, Ready] = {}
-        for head, _ in heads:
-            first[head.priority] = min(head, first.get(head.priority, head))
-        ranked = sorted(first.values(), key=lambda head: _rank(head, tx.ledger.ageing))
-        considered = {head.priority for head in ranked[:limit]}
-        candidates = {
-            ready
-            for head, where in heads
-            if head.priority in considered
-            for ready in _rows(tx, where, head.priority, limit)
-        }
-    else:
-        candidates = {head for head, _ in heads}
-    return _merged(candidates, limit, tx.ledger.ageing)
+        if not tx.ledger.lanes.limited:
+            heads = _foremost(heads, limit, tx.ledger.ageing)
+        for head, where in heads:
+            candidates.update(_rows(tx, where, head.priority, limit))
+    return _merged(candidates, limit, tx.ledger.ageing, room)
+
+
+def _foremost(
+    heads: Sequence[tuple[Ready, Range]], limit: int, ageing: float
+) -> list[tuple[Ready, Range]]:
+    """Leave out the priorities that cannot win before as many tasks are taken as are wanted."""
+    first: dict[int, Ready] = {}
+    for head, _ in heads:
+        first[head.priority] = min(head, first.get(head.priority, head))
+    ranked = sorted(first.values(), key=lambda head: _rank(head, ageing))
+    foremost = {head.priority for head in ranked[:limit]}
+    return [(head, where) for head, where in heads if head.priority in foremost]
 
 
 def _of_one_priority(tx: Transaction, where: Range, limit: int) -> list[Ready] | None:
@@ -123,7 +151,7 @@ def _rank(ready: Ready, ageing: float) -> tuple[float, int]:
     return since, -ready.priority
 
 
-def _merged(candidates: Iterable[Ready], limit: int, ageing: float) -> list[Ready]:
+def _merged(candidates: Iterable[Ready], limit: int, ageing: float, room: Room) -> list[Ready]:
     waiting: dict[int, list[Ready]] = {}
     # The last of each list is to be the first one.
     for ready in sorted(candidates, reverse=True):
@@ -131,18 +159,28 @@ def _merged(candidates: Iterable[Ready], limit: int, ageing: float) -> list[Read
     chosen: list[Ready] = []
     while waiting and len(chosen) < limit:
         level = min((tasks[-1] for tasks in waiting.values()), key=lambda r: _rank(r, ageing))
-        chosen.append(waiting[level.priority].pop())
+        ready = waiting[level.priority].pop()
+        if room.take(ready.lane):
+            chosen.append(ready)
         if not waiting[level.priority]:
             del waiting[level.priority]
     return chosen
 
 
-def ahead_of(connection: sqlite3.Connection, task: Ready, ageing: float) -> int:
-    """Count the ready tasks that are going to be started before one of them, if none comes anew.
+def ahead_of(
+    connection: sqlite3.Connection, task: Ready, ageing: float, lanes: Iterable[str]
+) -> int:
+    """Count the ready tasks of some lanes that are going to be started before one of them.
 
     Of another priority those count that go first where both are the first of theirs.
     """
-    where = lane(task.lane)
+    ahead = 0
+    for where in map(in_lane, lanes):
+        ahead += _ahead_in(connection, task, ageing, where)
+    return min(ahead, FARTHEST)
+
+
+def _ahead_in(connection: sqlite3.Connection, task: Ready, ageing: float, where: Range) -> int:
     ahead = 0
     for head in _heads(connection, where):
         source = f"SELECT ready_at {where.source} AND priority = ?"
@@ -162,7 +200,7 @@ def ahead_of(connection: sqlite3.Connection, task: Ready, ageing: float) -> int:
             (*parameters, until),
         ).fetchone()
         ahead += found
-    return min(ahead, FARTHEST)
+    return ahead
 
 
 def lowest(tx: Transaction, lane: str, priority: int) -> int | None:

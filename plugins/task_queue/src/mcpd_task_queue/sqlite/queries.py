@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import (
     Activity,
     Filter,
+    Hold,
     LargeResult,
     Page,
     Pause,
@@ -22,7 +24,9 @@ from mcpd_task_queue.records import (
 )
 
 from .failures import next_expiry, shown
-from .order import Ready, ahead_of
+from .lanes import Room
+from .ledger import Ledger
+from .order import Ready, ahead_of, occupied
 from .rows import COLUMNS, LANE, PRIORITY, READY_AT, SEQ, TURN, event_from, task_from
 
 
@@ -33,7 +37,8 @@ def get(
     payload: bool,
     events: int,
     failures: bool,
-    ageing: float,
+    ledger: Ledger,
+    steady: float,
     largest: int | None,
 ) -> Snapshot | None:
     """Read one task, its place among the ready ones, its latest events, and its failures.
@@ -63,11 +68,23 @@ def get(
     ).fetchall()
     task = task_from(row, arguments=arguments, result=result, error=error, large=large)
     ahead = None
+    holds: list[Hold] = []
     if task.state == "ready":
-        ahead = ahead_of(connection, _ready(row), ageing)
+        holds = ledger.lanes.holds(task.queue, task.tool, steady)
+        lanes = [row[LANE]]
+        if ledger.lanes.limited and not holds:
+            room = Room(ledger.lanes, steady)
+            lanes = [name for name in occupied(connection) if room.left(name) >= 1]
+        ahead = ahead_of(connection, _ready(row), ledger.ageing, lanes)
     (pause,) = pauses(connection, principal, task.queue) or (None,)
-    history = tuple(event_from(event) for event in reversed(latest))
-    return Snapshot(task, ahead, history, pause, shown(connection, seq) if failures else ())
+    return Snapshot(
+        task,
+        ahead,
+        tuple(event_from(event) for event in reversed(latest)),
+        pause,
+        shown(connection, seq) if failures else (),
+        tuple(holds),
+    )
 
 
 def _ready(row: tuple[Any, ...]) -> Ready:
@@ -246,13 +263,17 @@ def stats(connection: sqlite3.Connection, principal: Principal) -> list[QueueSta
     return [QueueStats(queue, counts) for queue, counts in sorted(queues.items())]
 
 
-def next_due(connection: sqlite3.Connection, now: float) -> float | None:
-    """Return the seconds until the first scheduled task is due or a deadline passes, at least 0."""
+def next_due(connection: sqlite3.Connection, now: float, opening: float) -> float | None:
+    """Return the seconds until the first scheduled task is due, a deadline passes or a lane opens.
+
+    :param opening: seconds until a lane opens; infinite when none does.
+    """
     (run_at,) = connection.execute(
         "SELECT min(run_at) FROM task WHERE state = 'scheduled'"
     ).fetchone()
-    times = [at for at in (run_at, next_expiry(connection)) if at is not None]
-    return max(0.0, min(times) - now) if times else None
+    times = [at - now for at in (run_at, next_expiry(connection)) if at is not None]
+    soonest = min(*times, opening, math.inf)
+    return None if soonest == math.inf else max(0.0, soonest)
 
 
 def counts(connection: sqlite3.Connection) -> dict[TaskState, int]:

@@ -183,6 +183,14 @@ _VERSION_4 = (
     "DROP INDEX task_ready",
     "DROP INDEX task_ready_tool",
     "DROP INDEX task_counted",
+    """
+    CREATE TABLE rate (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        expected REAL NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID
+    """,
     "UPDATE task SET fairness_key = client",
     """
     UPDATE task SET size = length(CAST(payload.arguments AS BLOB))

@@ -36,6 +36,7 @@ def sweep(tx: Transaction, leases: Leases, retention: float, freed: list[str]) -
     tally = _Tally()
     buried = expire(tx, SWEEP_LIMIT)
     tally.add("dead", buried)
+    tx.ledger.lanes.look_again(tx.steady)
     due = select(
         tx,
         f"state = 'scheduled' AND run_at <= ? ORDER BY run_at, seq LIMIT {SWEEP_LIMIT}",

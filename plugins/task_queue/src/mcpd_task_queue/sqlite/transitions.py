@@ -107,7 +107,9 @@ def move(
     columns["state"] = state
     columns["updated_at"] = tx.now
     columns["events"] = row.events + 1
+    opens = False
     if row.state == "running" and state != "running":
+        opens = tx.ledger.lanes.stop(tx.undo, row.queue, row.tool)
         columns["owner"] = columns["lease_until"] = None
     if state in FINAL:
         columns["finished_at"] = tx.now
@@ -125,6 +127,7 @@ def move(
         cancelling=bool(columns.get("cancelling")),
         offered=offer(state, *who, row.queue, row.tool, row.tags),
         timed=state in WAITING and columns.get("expires_at", row.expires_at) is not None,
+        opens=opens,
     )
     return state
 
@@ -137,7 +140,8 @@ def leave(tx: Transaction, row: Row) -> None:
 
 def place(tx: Transaction, row: Row, priority: int, goes_first: bool = False) -> dict[str, Any]:
     """Return the columns by which a task that becomes ready is found when it is its turn."""
-    flow = Flow("", priority, row.principal_kind, row.principal_id, row.fairness_key)
+    lane = tx.ledger.lanes.of(row.queue, row.tool)
+    flow = Flow(lane, priority, row.principal_kind, row.principal_id, row.fairness_key)
     before = row.turn if goes_first else None
     return {
         "lane": flow.lane,

@@ -95,9 +95,11 @@ class Transaction:
         cancelling: bool = False,
         offered: Offered | None = None,
         timed: bool = False,
+        opens: bool = False,
     ) -> None:
         """Remember a change, to be announced when it is committed."""
-        self.changes.append(Change(task_id, before, after, cancelling, offered, whose, timed))
+        change = Change(task_id, before, after, cancelling, offered, whose, timed, opens)
+        self.changes.append(change)
 
 
 class Apart(Generic[T]):

@@ -11,6 +11,7 @@ from mcpd_core import Principal
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import Worker
 
+from .lanes import OPEN
 from .order import Range
 from .worker import Transaction
 
@@ -22,7 +23,8 @@ _OF = "principal_kind = ? AND principal_id = ? AND queue = ?"
 #: The ready tasks of a queue; those of one tool; those with one tag, in one lane.
 _IN_QUEUE = f"FROM task INDEXED BY task_ready_tool WHERE {_OF} AND state = 'ready'"
 _BY_TOOL = f"{_IN_QUEUE} AND tool = ?"
-_BY_TAG = f"FROM ready_tag WHERE {_OF} AND tag = ? AND lane = ?"
+_TAGGED = f"FROM ready_tag WHERE {_OF} AND tag = ?"
+_BY_TAG = f"{_TAGGED} AND lane = ?"
 #: The tools of which a queue has ready tasks, one look-up for each.
 _TOOLS = (
     "WITH RECURSIVE found (tool) AS ("
@@ -30,6 +32,14 @@ _TOOLS = (
     f" UNION ALL SELECT (SELECT min(tool) {_IN_QUEUE} AND tool > found.tool)"
     " FROM found WHERE found.tool IS NOT NULL"
     ") SELECT tool FROM found WHERE tool IS NOT NULL"
+)
+#: The lanes that have ready tasks with a tag of a queue, likewise.
+_LANES = (
+    "WITH RECURSIVE found (lane) AS ("
+    f" SELECT min(lane) {_TAGGED}"
+    f" UNION ALL SELECT (SELECT min(lane) {_TAGGED} AND lane > found.lane)"
+    " FROM found WHERE found.lane IS NOT NULL"
+    ") SELECT lane FROM found WHERE lane IS NOT NULL"
 )
 
 
@@ -109,6 +119,10 @@ def ranges(tx: Transaction, worker: Worker) -> Iterator[Range]:
         of = (worker.principal.kind, worker.principal.id, queue)
         tools = worker.capabilities or [tool for (tool,) in tx.execute(_TOOLS, of * 2)]
         for tool in tools:
-            yield Range("", _BY_TOOL, (*of, tool))
+            yield Range(tx.ledger.lanes.of(queue, tool), _BY_TOOL, (*of, tool))
         for tag in worker.capabilities:
-            yield Range("", _BY_TAG, (*of, tag, ""))
+            lanes = [OPEN]
+            if tx.ledger.lanes.limited:
+                lanes = [lane for (lane,) in tx.execute(_LANES, (*of, tag) * 2)]
+            for lane in lanes:
+                yield Range(lane, _BY_TAG, (*of, tag, lane))

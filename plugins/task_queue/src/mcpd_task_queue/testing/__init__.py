@@ -35,6 +35,7 @@ pytest.register_assert_rewrite(
             "capable",
             "concurrent",
             "exporting",
+            "limiting",
             "looking",
             "managing",
             "ordering",
@@ -50,6 +51,7 @@ pytest.register_assert_rewrite(
 from .capable import Capable  # noqa: E402 - after the line that has its assertions explained
 from .concurrent import Concurrent  # noqa: E402
 from .exporting import Exporting  # noqa: E402
+from .limiting import Limiting  # noqa: E402
 from .looking import Looking  # noqa: E402
 from .managing import Managing  # noqa: E402
 from .ordering import Ordering  # noqa: E402
@@ -66,6 +68,7 @@ __all__ = ["Clock", "New", "OpenStore", "TaskStoreConformance"]
 class TaskStoreConformance(
     Submitting,
     Ordering,
+    Limiting,
     Outcomes,
     Looking,
     Exporting,
