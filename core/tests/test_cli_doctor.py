@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from mcpd_core import file_systems
 from mcpd_core.cli import main
 from mcpd_core.cli.doctor import (
     configuration,
@@ -30,9 +31,9 @@ from mcpd_core.cli.doctor import (
     ports,
     storage,
 )
-from mcpd_core.cli.doctor.finding import Finding
 from mcpd_core.cli.doctor.libraries import Requirement
 from mcpd_core.faults import DistributionFault
+from mcpd_core.findings import Finding
 from mcpd_core.inventory import Inventory, PluginRow
 from mcpd_core.settings import Settings, load_settings
 
@@ -328,8 +329,8 @@ def test_the_file_system_is_that_of_the_innermost_mount() -> None:
         "/home/ada b/data": "xfs",
         "/homework/x": "btrfs",
     }.items():
-        assert storage.file_system(path, mounts) == kind
-    assert storage.file_system("/", "") == ""
+        assert file_systems.kind_at(path, mounts) == kind
+    assert file_systems.kind_at("/", "") == ""
 
 
 def test_a_directory_that_does_not_exist_is_judged_by_the_folder_above(tmp_path: Path) -> None:
@@ -342,7 +343,7 @@ def test_a_directory_that_does_not_exist_is_judged_by_the_folder_above(tmp_path:
 def test_a_system_without_a_list_of_mounts_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_MOUNTS", tmp_path / "missing")
+    monkeypatch.setattr(file_systems, "MOUNTS", tmp_path / "missing")
     says(list(storage.examine(tmp_path))[-1], "note", "not known")
 
 
@@ -817,11 +818,11 @@ def test_a_check_that_fails_itself_does_not_end_the_round(
     assert len(found) > 10
 
 
-def test_nothing_of_a_plugin_nor_the_sdk_is_imported(at: Path) -> None:
+def test_of_plugins_only_those_with_checks_are_imported_and_the_sdk_is_not(at: Path) -> None:
     probe = (
         "import sys; from mcpd_core.cli import main; main(['doctor']);"
         "print(sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     imported = set(json.loads(done.stderr.splitlines()[-1].replace("'", '"')))
-    assert not imported & {"mcp", "uvicorn", "mcpd_hello_plugin", "mcpd_task_queue"}
+    assert not imported & {"mcp", "uvicorn", "mcpd_hello_plugin"}

@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from .errors import UnknownResource as UnknownResource
     from .errors import UnknownTool as UnknownTool
     from .errors import WrongLibrary as WrongLibrary
+    from .file_systems import FileSystem as FileSystem
+    from .file_systems import file_system_of as file_system_of
+    from .findings import Finding as Finding
+    from .hookspecs import Ask as Ask
     from .hookspecs import CallObserver as CallObserver
     from .hookspecs import HttpRoute as HttpRoute
     from .hookspecs import Outcome as Outcome
@@ -81,6 +85,7 @@ _HOMES = {
     "__version__": "_version",
     "Annotations": "spec",
     "Answer": "spec",
+    "Ask": "hookspecs",
     "Audio": "blocks",
     "Busy": "errors",
     "Call": "spec",
@@ -95,6 +100,8 @@ _HOMES = {
     "DependencyBroken": "errors",
     "DirectoryOwned": "errors",
     "EmbeddedResource": "blocks",
+    "FileSystem": "file_systems",
+    "Finding": "findings",
     "Health": "services",
     "HostClosed": "errors",
     "HttpRoute": "hookspecs",
@@ -140,6 +147,7 @@ _HOMES = {
     "UnknownResource": "errors",
     "UnknownTool": "errors",
     "WrongLibrary": "errors",
+    "file_system_of": "file_systems",
     "hookimpl": "hookspecs",
     "prompt": "content.marks",
     "resource": "content.marks",
@@ -149,6 +157,7 @@ _HOMES = {
 __all__ = [
     "Annotations",
     "Answer",
+    "Ask",
     "Audio",
     "Busy",
     "Call",
@@ -163,6 +172,8 @@ __all__ = [
     "DependencyBroken",
     "DirectoryOwned",
     "EmbeddedResource",
+    "FileSystem",
+    "Finding",
     "Health",
     "HostClosed",
     "HttpRoute",
@@ -209,6 +220,7 @@ __all__ = [
     "UnknownTool",
     "WrongLibrary",
     "__version__",
+    "file_system_of",
     "hookimpl",
     "prompt",
     "resource",

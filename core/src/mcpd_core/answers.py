@@ -10,10 +10,11 @@ import inspect
 import re
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from .contract import ENTRY
 from .errors import ManifestError
+from .findings import Finding, Level
 from .hookspecs import CallObserver, HttpRoute, RpcHandler, Transport
 from .manifest import checked
 from .services import Service
@@ -116,6 +117,17 @@ def http_routes(answer: Any) -> tuple[HttpRoute, ...]:
 
 def _is_method(method: Any) -> bool:
     return isinstance(method, str) and method.isalpha() and method.isupper()
+
+
+def findings(answer: Any) -> tuple[Finding, ...]:
+    """Read the answer of ``mcpd_doctor_checks``."""
+    found = tuple(answer)
+    for item in found:
+        if not isinstance(item, Finding):
+            raise Unfit(f"it returned {shown(item)}, which is no Finding")
+        if item.level not in get_args(Level):
+            raise Unfit(f"it returned the level {shown(item.level)}")
+    return found
 
 
 def observers(answer: Any) -> tuple[CallObserver, ...]:

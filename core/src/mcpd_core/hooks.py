@@ -10,6 +10,7 @@ import inspect
 import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pluggy
@@ -17,7 +18,8 @@ import pluggy
 from . import answers, hookspecs
 from .errors import McpdError, PluginLoadError
 from .faults import explain_import_failure
-from .hookspecs import CallObserver, HttpRoute, Outcome, RpcHandler, Transport
+from .findings import Finding
+from .hookspecs import Ask, CallObserver, HttpRoute, Outcome, RpcHandler, Transport
 from .services import Service, ServiceFinder
 from .spec import Call, RuntimeName, ToolSpec
 from .text import error_text, one_line
@@ -263,6 +265,19 @@ class Hooks:
             methods = self._read(owner, hook, answers.rpc_methods, answer) or {}
             found += [(owner, name, handler) for name, handler in methods.items()]
         return found
+
+    def doctor_checks(self, data_dir: Path, ask: Ask | None) -> list[tuple[str, Finding]]:
+        """Call ``mcpd_doctor_checks``.
+
+        :param ask: asks the daemon, if one runs.
+        :returns: what was found, with the plugin that found it.
+        """
+        hook = "mcpd_doctor_checks"
+        return [
+            (owner, finding)
+            for owner, answer in self._answers(hook, data_dir=data_dir, ask=ask)
+            for finding in self._read(owner, hook, answers.findings, answer) or ()
+        ]
 
     def http_routes(self, services: ServiceFinder) -> list[tuple[str, HttpRoute]]:
         """Call ``mcpd_http_routes``.

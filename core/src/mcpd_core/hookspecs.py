@@ -25,10 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
 
+from .findings import Finding
 from .services import Registrar, Service, ServiceFinder
 from .spec import Call, CallResult, Principal, ToolSpec
 
@@ -44,6 +46,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 #: Answers one JSON-RPC request: takes its parameters without ``_meta`` and who makes it, and
 #: returns the result.
 RpcHandler = Callable[[Mapping[str, Any], Principal], Awaitable[Mapping[str, Any] | None]]
+#: Makes a JSON-RPC request to the daemon: takes the method and its parameters, returns the result,
+#: and raises `DaemonError` when there is none.
+Ask = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 #: Serves one HTTP request: an ASGI application (https://asgi.readthedocs.io).
 HttpHandler = Callable[..., Awaitable[None]]
 
@@ -210,6 +215,22 @@ def mcpd_http_routes(  # type: ignore[empty-body]
     ``Host`` and ``Origin`` headers are checked, and who may not call tools is refused.
 
     :param services: finds the services that the routes work with.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def mcpd_doctor_checks(  # type: ignore[empty-body]
+    data_dir: Path, ask: Ask | None
+) -> Iterable[Finding]:
+    """Examine what belongs to the plugin, for ``mcpd doctor``, which imports the plugin for it.
+
+    Nothing may be changed, and it should be over in a few seconds.
+
+    :param data_dir: the data directory, which need not exist. A daemon may be working in it.
+    :param ask: asks the daemon that runs there, as a client of the owner; ``None`` when none does.
+    :returns: what was found, what is well included.
 
     .. versionadded:: 0.1
     """

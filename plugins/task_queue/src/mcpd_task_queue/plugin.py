@@ -6,11 +6,12 @@ from mcpd_core import Registrar, Service, ServiceFinder, hookimpl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from pydantic import BaseModel
 
-    from mcpd_core import RpcHandler
+    from mcpd_core import Ask, Finding, RpcHandler
 
 
 @hookimpl
@@ -42,3 +43,11 @@ def mcpd_rpc_methods(services: ServiceFinder) -> Mapping[str, RpcHandler]:
     from .rpc import methods
 
     return methods(services)
+
+
+@hookimpl
+def mcpd_doctor_checks(data_dir: Path, ask: Ask | None) -> Iterable[Finding]:
+    """Look whether the stored tasks are sound."""
+    from .checks import examine
+
+    return examine(data_dir, ask)

@@ -55,4 +55,12 @@ def methods(services: ServiceFinder) -> Mapping[str, RpcHandler]:
         )
         return {"lines": lines, "next_cursor": cursor}
 
-    return {"task_queue/backup": backup, "task_queue/export": export}
+    async def check(_: Mapping[str, Any], __: Principal) -> Mapping[str, Any]:
+        found = await (await services.get("task_queue")).examine()
+        return {"findings": [finding.to_json() for finding in found]}
+
+    return {
+        "task_queue/backup": backup,
+        "task_queue/check": check,
+        "task_queue/export": export,
+    }

@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from mcpd_core import Health, Principal, Progress, ServiceHost
+from mcpd_core import Finding, Health, Principal, Progress, ServiceHost
 
 from .announcing import Announcer
 from .bridge import Bridge
@@ -473,6 +473,10 @@ class TaskQueue:
         :raises BackupFailed: when that was not possible; nothing of it is left then.
         """
         return await self._bridge.wait(self._store.backup(path))
+
+    async def examine(self) -> list[Finding]:
+        """Look whether what is stored is sound."""
+        return await self._bridge.wait(self._store.examine())
 
     def load(self) -> Mapping[str, Any]:
         """Return how many workers there are and how many run something."""

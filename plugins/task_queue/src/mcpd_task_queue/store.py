@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mcpd_core import CallResult, Principal
+from mcpd_core import CallResult, Finding, Principal
 
 from .capabilities import Capabilities
 from .records import (
@@ -352,6 +352,10 @@ class TaskStore(Protocol):
         :raises TaskRefused: at once, when the engine's `capabilities` have no backup.
         :raises BackupFailed: in the future, saying why; nothing of the copy is left then.
         """
+        ...
+
+    def examine(self) -> Future[list[Finding]]:
+        """Look whether what is stored is sound, for ``mcpd doctor``, while the store is in use."""
         ...
 
     def close(self) -> Future[None]:

@@ -1,7 +1,7 @@
 """``mcpd doctor``: examine an installation and say what to mend.
 
 Each module here checks one part. A check is a function of what was found out, so that it can be
-tested with anything; nothing of a plugin is imported, nor is the MCP SDK.
+tested with anything. The MCP SDK is not imported, and of plugins only those that bring checks.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import textwrap
 import click
 
 from ... import paths
+from ...findings import Finding
 from .. import FAILED, OK
 from ..options import config_option, data_dir_option, json_option, plugins_option
 from ..output import clean, note, table, write, write_json
-from .finding import Finding
 
 
 @click.command()
@@ -30,8 +30,9 @@ def doctor(
     """Examine this installation and say what to mend, and how.
 
     Looked at are the interpreter, SQLite, the libraries, the plugins and their manifests, the
-    settings, the data directory, the daemon's socket and the HTTP port. Nothing is changed, and
-    nothing of a plugin is imported. The exit status is 1 when an error is found.
+    settings, the data directory, the daemon's socket, what plugins have checks for, and the HTTP
+    port. Nothing is changed, and only plugins with checks are imported. The exit status is 1 when
+    an error is found.
     """
     from .examination import examine
 

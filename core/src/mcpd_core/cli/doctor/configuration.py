@@ -8,9 +8,9 @@ from difflib import get_close_matches
 
 from ...discovery import same_name
 from ...errors import SettingsError
+from ...findings import Finding
 from ...inventory import Inventory, PluginRow
 from ...settings import Settings, core_sections
-from .finding import Finding
 
 _HOOK = "mcpd_settings"
 

@@ -13,8 +13,8 @@ from typing import Any
 from ... import paths
 from ..._version import __version__
 from ...errors import DaemonError, NoDaemon
+from ...findings import Finding
 from ..daemon_client import DaemonClient
-from .finding import Finding
 
 #: Seconds within which a daemon must shake hands.
 PATIENCE = 5.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ...discovery import scan
 from ...errors import SettingsError
+from ...findings import Finding
 from ...settings import Settings, load_settings
-from . import configuration, daemon, interpreter, libraries, plugins, ports, storage
-from .finding import Finding
+from . import checks, configuration, daemon, interpreter, libraries, plugins, ports, storage
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ def examine(
         return found
 
     look("daemon", look_at_the_daemon)
+    look("checks", lambda: checks.examine(inventory, directory, running=any(running)))
     look("http", lambda: ports.examine(settings, running=any(running)))
     return findings
 

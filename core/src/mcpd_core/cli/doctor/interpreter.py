@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .finding import Finding
+from ...findings import Finding
 
 #: The oldest and the newest Python that is tested.
 OLDEST, NEWEST = (3, 10), (3, 13)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from ...findings import Finding
 from ...text import error_text
-from .finding import Finding
 
 if TYPE_CHECKING:
     from ...runtimes.trio_drivers import Choice

@@ -11,10 +11,10 @@ from ...commands import assign
 from ...discovery import GROUP, Scan
 from ...errors import SelectionError, SettingsError
 from ...faults import DistributionFault
+from ...findings import Finding, Level
 from ...inventory import Inventory, PluginRow
 from ...selection import select
 from ...settings import Settings
-from .finding import Finding, Level
 
 _LEVELS: dict[str, Level] = {
     "enabled": "ok",

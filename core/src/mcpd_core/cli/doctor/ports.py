@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Literal, TypeAlias
 
+from ...findings import Finding
 from ...settings import Settings
-from .finding import Finding
 
 #: Seconds for connecting to whoever listens, and as many again for the answer as a whole.
 PATIENCE = 2.0

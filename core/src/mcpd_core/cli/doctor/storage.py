@@ -9,33 +9,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .finding import Finding
+from ...file_systems import FileSystem, file_system_of
+from ...findings import Finding
 
-#: File systems on which another machine may write as well: neither file locks nor SQLite's shared
-#: memory can be relied on.
-NETWORK: tuple[str, ...] = ("afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs")
-NETWORK += (
-    "gpfs",
-    "lustre",
-    "ncpfs",
-    "nfs",
-    "nfs4",
-    "ocfs2",
-    "smb3",
-    "smbfs",
-    "fuse.ceph",
-    "fuse.davfs",
-)
-NETWORK += ("fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs")
-#: Those that a machine shares with its host or a program, with the promises of the other side.
-SHARED = ("9p", "drvfs", "fuse", "prl_fs", "vboxsf", "virtiofs", "vmhgfs")
-VOLATILE = ("ramfs", "tmpfs")
 #: Bytes: with less, nothing can be stored, or not for long.
 NO_ROOM, LITTLE_ROOM = 1 << 20, 100 << 20
 
-# How Linux writes white space in the list of mounts; the backslash itself comes last.
-_ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
-_MOUNTS = Path("/proc/self/mountinfo")
 _CHECK = "data directory"
 
 
@@ -54,11 +33,7 @@ def examine(directory: Path) -> Iterator[Finding]:
             return
     yield check_directory(directory, found, writable)
     yield check_room(existing, shutil.disk_usage(existing).free)
-    try:
-        mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        mounts = ""
-    yield check_file_system(directory, file_system(os.path.realpath(existing), mounts))
+    yield check_file_system(directory, file_system_of(existing).kind)
 
 
 def check_path(directory: Path, problem: OSError) -> Finding:
@@ -127,6 +102,7 @@ def check_file_system(directory: Path, kind: str) -> Finding:
     :param kind: as ``mount`` names it; empty when it is not known.
     """
     local = "Choose a directory on a local disk with --data-dir or MCPD_DATA_DIR."
+    found = FileSystem(kind)
     if not kind:
         return Finding(
             "file system",
@@ -134,7 +110,7 @@ def check_file_system(directory: Path, kind: str) -> Finding:
             f"The file system of {directory} is not known on this system.",
             "Make sure that it is a local one, not NFS.",
         )
-    if kind in NETWORK:
+    if found.network:
         return Finding(
             "file system",
             "error",
@@ -142,14 +118,14 @@ def check_file_system(directory: Path, kind: str) -> Finding:
             "cannot be relied on: two daemons could own it, and tasks could be lost.",
             local,
         )
-    if kind.partition(".")[0] in SHARED:
+    if found.shared:
         return Finding(
             "file system",
             "warning",
             f"{directory} is on {kind}, which need not keep locks and flushed writes.",
             local,
         )
-    if kind in VOLATILE:
+    if found.volatile:
         return Finding(
             "file system",
             "note",
@@ -157,30 +133,3 @@ def check_file_system(directory: Path, kind: str) -> Finding:
             local,
         )
     return Finding("file system", "ok", f"{directory} is on {kind}.")
-
-
-def file_system(path: str, mounts: str) -> str:
-    """Return the type of the file system that holds a path; empty when it is not known.
-
-    :param path: absolute, without symbolic links.
-    :param mounts: the content of Linux's ``/proc/self/mountinfo`` (see proc(5)).
-    """
-    kind, longest = "", -1
-    for line in mounts.splitlines():
-        fields, dash, rest = line.partition(" - ")
-        parts = fields.split(" ")
-        if not dash or len(parts) < 5:
-            continue
-        point = parts[4]
-        for escape, character in (
-            ("\\040", " "),
-            ("\\011", "\t"),
-            ("\\012", "\n"),
-            ("\\134", "\\"),
-        ):
-            point = point.replace(escape, character)
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        # Of two at the same place, the later one covers the other.
-        if inside and len(point) >= longest:
-            kind, longest = rest.split(" ", 1)[0], len(point)
-    return kind

@@ -19,9 +19,10 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 
-from mcpd_task_queue.errors import BackupFailed, StoreError
+from mcpd_task_queue.errors import BackupFailed
 from mcpd_task_queue.records import BackedUp
 
+from .apart import in_thread
 from .connection import sync_directory
 from .worker import Writer
 
@@ -45,37 +46,25 @@ class Backups:
 
     def make(self, path: Path) -> Future[BackedUp]:
         """Make a backup (see `TaskStore.backup`)."""
-        future: Future[BackedUp] = Future()
         if not self._busy.acquire(blocking=False):
+            future: Future[BackedUp] = Future()
             future.set_exception(
                 BackupFailed("A backup is being made already.", hint="Wait for it to end.")
             )
             return future
-        threading.Thread(
-            target=self._run, args=(path, future), name="mcpd-task-store-backup", daemon=True
-        ).start()
-        return future
+        return in_thread("mcpd-task-store-backup", lambda: self._run(path))
 
-    def _run(self, path: Path, future: Future[BackedUp]) -> None:
-        answer: BackedUp | Exception
+    def _run(self, path: Path) -> BackedUp:
         try:
-            answer = self._make(path)
-        except StoreError as error:
-            answer = error
+            return self._make(path)
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            answer = BackupFailed(
+            raise BackupFailed(
                 f"The backup {path} was not made: {reason}.",
                 hint="Choose a folder that can be written, on a disk with enough room.",
-            )
-        except Exception as error:  # noqa: BLE001 - the boundary: the caller must not be left waiting
-            answer = error
+            ) from error
         finally:
             self._busy.release()
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
 
     def _make(self, path: Path) -> BackedUp:
         started = time.monotonic()

@@ -6,9 +6,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 
-from mcpd_core import CallResult, Principal
+from mcpd_core import CallResult, Finding, Principal, file_system_of
 from mcpd_task_queue import cron
 from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.errors import StoreUnusable
@@ -40,7 +41,8 @@ from mcpd_task_queue.records import (
 )
 from mcpd_task_queue.store import Listener, Resolution, Verdict
 
-from . import changes, exporting, managing, queries, sweeping, workers
+from . import changes, examining, exporting, managing, queries, sweeping, workers
+from .apart import in_thread
 from .backup import Backups
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .ledger import Ledger
@@ -118,6 +120,12 @@ class SQLiteTaskStore:
         self._monotonic = monotonic
         self._leases = Leases()
         self._listener: Listener | None = None
+        found = file_system_of(path)
+        if found.network:
+            raise StoreUnusable(
+                examining.on_network(path, found.kind),
+                hint="Choose a directory on a local disk with --data-dir or MCPD_DATA_DIR.",
+            )
         try:
             create(path)
             self._lock = StoreLock(path)
@@ -440,6 +448,18 @@ class SQLiteTaskStore:
     def backup(self, path: Path) -> Future[BackedUp]:
         """Copy the whole store while it is in use."""
         return self._backups.make(path)
+
+    def examine(self) -> Future[list[Finding]]:
+        """Look whether what is stored is sound."""
+        return in_thread("mcpd-task-store-check", self._examine)
+
+    def _examine(self) -> list[Finding]:
+        # On a connection of its own: it takes long, and look-ups should not wait for it.
+        try:
+            with closing(connect_reader(self.path)) as connection:
+                return list(examining.examine(connection, self.path))
+        except sqlite3.DatabaseError as error:
+            return [examining.damaged(self.path, str(error))]
 
     # --- the end ----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a check says."""
+"""What `mcpd doctor` finds: its own checks and those of plugins say it in one form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Level: TypeAlias = Literal["ok", "note", "warning", "error"]
 class Finding:
     """One thing that was looked at.
 
-    :ivar check: what was looked at: ``interpreter``, ``sqlite``, ``plugin``...
+    :ivar check: what was looked at: ``interpreter``, ``sqlite``, ``plugin``... A plugin's own
+        checks have its name.
     :ivar level: an ``error`` keeps mcpd from working, or from keeping what it promises; a
         ``warning`` keeps a part of it; a ``note`` is worth knowing.
     :ivar message: what was found, in a sentence.
