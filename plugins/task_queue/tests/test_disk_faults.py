@@ -15,7 +15,7 @@ import pytest
 
 from mcpd_core import CallResult, Principal
 from mcpd_task_queue.errors import StoreBroken, StoreFull, StoreUnusable
-from mcpd_task_queue.records import Filter, NewTask
+from mcpd_task_queue.records import Filter, NewTask, Renewal
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 from mcpd_task_queue.sqlite.worker import Transaction
 from mcpd_task_queue.testing import Clock
@@ -162,6 +162,29 @@ def test_what_a_full_disk_kept_from_being_recorded_can_be_recorded_later(
     fault.mend()
     assert store.complete(task.id, task.fence, CallResult("done")).result(10).accepted
     assert not store.complete(task.id, task.fence, CallResult("done")).result(10).accepted
+
+
+def test_a_change_that_a_full_disk_refused_leaves_the_lease_as_it_was(
+    disk: Switch, open_: Open, new: New, clock: Clock
+) -> None:
+    """What is kept in memory beside the tables is undone with them, or setting the clock back
+    would make a lease immortal."""
+    store = open_()
+    store.submit([new(repeatable=True)]).result(10)
+    (task,) = store.claim("owner:1", 1, 30).result(10)
+    disk.fault = fault = Fail("write", SQLITE_FULL)
+    for refused in (
+        store.complete(task.id, task.fence, CallResult("done")),
+        store.renew([Renewal(task.id, task.fence)], 3_000),
+    ):
+        with pytest.raises(StoreFull):
+            refused.result(10)
+    fault.mend()
+    clock.set_wall(-3_600)
+    clock.advance(29)
+    assert store.sweep().result(10).readied == 0
+    clock.advance(2)
+    assert store.sweep().result(10).readied == 1
 
 
 @pytest.mark.parametrize(

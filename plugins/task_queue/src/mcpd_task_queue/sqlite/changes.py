@@ -206,7 +206,7 @@ def _start(
             _bury_unreadable(tx, seq, error)
             continue
         add_event(tx, seq, row[EVENTS], "started", "running", task.attempts, f"by {owner}")
-        leases.grant(seq, tx.monotonic + lease)
+        leases.grant(tx.undo, seq, tx.monotonic + lease)
         tasks.append(task)
     return tasks
 
@@ -249,7 +249,7 @@ def renew(
                     " WHERE seq = ?",
                     (progress.done, progress.total, shorten(progress.message), row.seq),
                 )
-            leases.grant(row.seq, tx.monotonic + lease)
+            leases.grant(tx.undo, row.seq, tx.monotonic + lease)
         answers.append(answer)
     return answers
 
@@ -272,7 +272,7 @@ def complete(
     row, answer = _owned(tx, task_id, fence)
     if row is None:
         return answer
-    leases.end(row.seq)
+    leases.end(tx.undo, row.seq)
     if row.cancelling:
         late = "the tool had finished when the cancelling reached it"
         keep(tx, row, "cancelled", error_text({"code": "cancelled", "message": late}))
@@ -302,7 +302,7 @@ def fail(
     row, answer = _owned(tx, task_id, fence)
     if row is None:
         return answer
-    leases.end(row.seq)
+    leases.end(tx.undo, row.seq)
     tx.execute("UPDATE payload SET error = ? WHERE seq = ?", (error, row.seq))
     keep(tx, row, "cancelled" if row.cancelling else "failed", error)
     if row.cancelling:
@@ -331,7 +331,7 @@ def release(
     row, answer = _owned(tx, task_id, fence)
     if row is None:
         return answer
-    leases.end(row.seq)
+    leases.end(tx.undo, row.seq)
     if row.cancelling:
         return cancel_now(tx, row, "")
     state = move(

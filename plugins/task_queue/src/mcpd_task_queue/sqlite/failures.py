@@ -57,7 +57,7 @@ def cut_off(tx: Transaction, leases: Leases, row: Row, cause: str, attempts: int
     :param attempts: those that count.
     :returns: the state of the task now.
     """
-    leases.end(row.seq)
+    leases.end(tx.undo, row.seq)
     error = error_text({"code": "interrupted", "message": cause})
     keep(tx, row, "cancelled" if row.cancelling else "interrupted", error)
     fate = after_interruption(

@@ -74,7 +74,7 @@ def _expired(tx: Transaction, leases: Leases) -> list[Row]:
         if not leases.ours(row.seq)
     ]
     for seq in leases.expired(tx.monotonic):
-        leases.end(seq)
+        leases.end(tx.undo, seq)
         rows += select(tx, "state = 'running' AND seq = ?", (seq,))
     return sorted(rows)
 

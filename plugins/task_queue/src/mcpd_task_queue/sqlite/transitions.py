@@ -11,6 +11,7 @@ from mcpd_task_queue.records import FINAL, WAITING, Offered, Recorded, TaskState
 
 from .rows import shorten
 from .turns import Flow
+from .undo import UndoLog
 from .worker import Transaction
 
 #: Of a task with a longer life, this many first and this many latest events are kept.
@@ -27,11 +28,12 @@ class Leases:
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
 
-    def grant(self, seq: int, until: float) -> None:
-        self._until[seq] = until
+    def grant(self, undo: UndoLog, seq: int, until: float) -> None:
+        undo.put(self._until, seq, until)
 
-    def end(self, seq: int) -> None:
-        self._until.pop(seq, None)
+    def end(self, undo: UndoLog, seq: int) -> None:
+        if seq in self._until:
+            undo.drop(self._until, seq)
 
     def ours(self, seq: int) -> bool:
         return seq in self._until
