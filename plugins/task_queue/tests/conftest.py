@@ -182,7 +182,7 @@ def start(tmp_path: Path, work: str) -> Start:
                 "mcpd_task_queue.plugin",
                 MODULES,
                 "trio",
-                ("mcpd_rpc_methods", "mcpd_services", "mcpd_settings"),
+                ("mcpd_http_routes", "mcpd_rpc_methods", "mcpd_services", "mcpd_settings"),
             )
         ]
         if not without_work:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from mcpd_core import Health, Progress
 
 from .capabilities import Capabilities
+from .metrics import Metric, to_json
 from .models import (
     Counts,
     Engine,
@@ -248,6 +249,7 @@ def stats(
     pauses: Sequence[Pause],
     activity: Activity,
     capabilities: Capabilities,
+    metrics: Sequence[Metric] | None,
 ) -> Stats:
     """Describe the queue."""
     return {
@@ -264,6 +266,7 @@ def stats(
             "average_run": activity.run,
         },
         "engine": engine(capabilities),
+        "metrics": None if metrics is None else to_json(metrics),
     }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 import trio
 
@@ -24,7 +24,7 @@ from .store import TaskStore
 CUT_OFF = frozenset({"interrupted", "cancelled"})
 
 #: Asks a store to record how an attempt ended.
-Record = Callable[[], "Future[Recorded]"]
+Record: TypeAlias = "partial[Future[Recorded]]"
 
 
 @dataclass(eq=False)

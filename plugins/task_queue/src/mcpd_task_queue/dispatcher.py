@@ -16,7 +16,8 @@ from mcpd_core import ServiceHost
 from .attempts import Attempt, Record, Runner
 from .bridge import Bridge
 from .errors import StoreBroken, StoreClosed, StoreError, TaskRefused
-from .records import Change, Renewal, Worker
+from .metrics import Meter
+from .records import Change, Recorded, Renewal, Worker
 from .retrying import Backoff
 from .settings import TaskQueueSettings
 from .slots import Crew, Slots
@@ -64,6 +65,7 @@ class Dispatcher:
         self._bridge = bridge
         self._settings = settings
         self._owner = owner
+        self.meter = Meter()
         self._runner = Runner(
             store,
             host,
@@ -208,6 +210,7 @@ class Dispatcher:
 
     async def _attempt(self, attempt: Attempt) -> None:
         record: Record | None = None
+        started = trio.current_time()
         try:
             # It may have been claimed while the closing began.
             if self._closing:
@@ -218,6 +221,7 @@ class Dispatcher:
             # Cancelled or not, how it ended has to be recorded; and the next task is claimed in
             # the same commit that records it.
             attempt.ended = True
+            self.meter.ran(trio.current_time() - started)
             if attempt.slots.give_back():
                 self._work.set()
             with trio.CancelScope(shield=True):
@@ -248,8 +252,10 @@ class Dispatcher:
                 continue
             if not recorded.accepted:
                 break
+            self._count(record, recorded)
             self._log.debug("Task %s (%s) is %s.", task.id, task.tool, recorded.state)
             return
+        self.meter.lease_losses += 1
         self._log.warning(
             "Task %s (%s): the outcome of attempt %d came too late and was refused; the task had "
             "passed to another attempt.",
@@ -257,6 +263,14 @@ class Dispatcher:
             task.tool,
             task.attempts,
         )
+
+    def _count(self, record: Record, recorded: Recorded) -> None:
+        """Note what became of a task after an attempt."""
+        outcome = str(recorded.state)
+        if outcome not in self.meter.attempts:
+            # It waits for another attempt, after one that failed or that came to nothing.
+            outcome = "retried" if record.func.__name__ == "fail" else "released"
+        self.meter.attempts[outcome] += 1
 
     # --- time -------------------------------------------------------------------------------------
 

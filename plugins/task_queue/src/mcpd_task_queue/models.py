@@ -277,6 +277,13 @@ class Stats(TypedDict):
     paused: Annotated[list[PausedQueue], Field(description="Your paused queues.")]
     last_hour: Annotated[Lately, Field(description="Your tasks that ended in the last hour.")]
     engine: Engine
+    metrics: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="For the owner of the server, of everybody's tasks since its start, in "
+            "seconds and bytes. Null for others."
+        ),
+    ]
 
 
 class ItemOutcome(TypedDict):

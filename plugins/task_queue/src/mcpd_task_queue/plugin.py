@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from mcpd_core import Ask, Finding, RpcHandler
+    from mcpd_core import Ask, Finding, HttpRoute, RpcHandler
 
 
 @hookimpl
@@ -51,3 +51,11 @@ def mcpd_doctor_checks(data_dir: Path, ask: Ask | None) -> Iterable[Finding]:
     from .checks import examine
 
     return examine(data_dir, ask)
+
+
+@hookimpl
+def mcpd_http_routes(services: ServiceFinder) -> Iterable[HttpRoute]:
+    """Serve the metrics."""
+    from .pages import routes
+
+    return routes(services)

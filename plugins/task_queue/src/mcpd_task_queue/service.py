@@ -20,6 +20,7 @@ from .capabilities import Capabilities
 from .dispatcher import Dispatcher
 from .errors import TaskRefused, UnknownTask, UnknownWorker
 from .export import lines_of
+from .metrics import Metric
 from .records import (
     BUILT_IN,
     SETTLED,
@@ -473,6 +474,28 @@ class TaskQueue:
         :raises BackupFailed: when that was not possible; nothing of it is left then.
         """
         return await self._bridge.wait(self._store.backup(path))
+
+    def metrics(self) -> list[Metric]:
+        """Return what is counted of everybody's tasks; this is for the owner of the server."""
+        store = self._store.health()
+        load = self.load()
+        return [
+            Metric.labelled(
+                "mcpd_tasks", "gauge", "Tasks that are kept, by state.", "state", store.counts
+            ),
+            Metric.single(
+                "mcpd_tasks_workers",
+                "gauge",
+                "Tasks that can run at the same time.",
+                load["workers"],
+            ),
+            Metric.single("mcpd_tasks_workers_busy", "gauge", "Tasks that run.", load["busy"]),
+            Metric.single(
+                "mcpd_tasks_store_healthy", "gauge", "1 when changes are stored.", int(store.ok)
+            ),
+            *self._dispatcher.meter.metrics(),
+            *self._store.metrics(),
+        ]
 
     async def examine(self) -> list[Finding]:
         """Look whether what is stored is sound."""

@@ -26,6 +26,7 @@ from typing import Any, Literal, Protocol
 from mcpd_core import CallResult, Finding, Principal
 
 from .capabilities import Capabilities
+from .metrics import Metric
 from .records import (
     Activity,
     BackedUp,
@@ -356,6 +357,10 @@ class TaskStore(Protocol):
 
     def examine(self) -> Future[list[Finding]]:
         """Look whether what is stored is sound, for ``mcpd doctor``, while the store is in use."""
+        ...
+
+    def metrics(self) -> list[Metric]:
+        """Return what the engine measures, without waiting; empty when it measures nothing."""
         ...
 
     def close(self) -> Future[None]:

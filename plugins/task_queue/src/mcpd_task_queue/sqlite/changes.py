@@ -37,6 +37,7 @@ from .rows import (
     PRINCIPAL_KIND,
     PRIORITY,
     QUEUE,
+    READY_AT,
     SEQ,
     TURN,
     error_text,
@@ -207,6 +208,7 @@ def _start(
             continue
         add_event(tx, seq, row[EVENTS], "started", "running", task.attempts, f"by {owner}")
         leases.grant(tx.undo, seq, tx.monotonic + lease)
+        tx.waits.append(tx.steady - row[READY_AT])
         tasks.append(task)
     return tasks
 

@@ -14,6 +14,7 @@ from mcpd_task_queue import cron
 from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.errors import StoreUnusable
 from mcpd_task_queue.limits import Limits
+from mcpd_task_queue.metrics import Metric
 from mcpd_task_queue.records import (
     STATES,
     Activity,
@@ -442,6 +443,10 @@ class SQLiteTaskStore:
         log = self._writer.log.detail
         detail = str(trouble) if trouble is not None else log[:1].upper() + log[1:].rstrip(".")
         return StoreHealth(trouble is None, detail, counts)
+
+    def metrics(self) -> list[Metric]:
+        """Return what the engine measures, without waiting."""
+        return list(self._writer.measures.metrics())
 
     # --- keeping ----------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from mcpd_task_queue.records import Change, Offered, TaskState, Whose
 from .connection import connect_reader, in_words
 from .ledger import Ledger
 from .log import LARGEST_LOG, Log
+from .measures import Measures
 from .undo import UndoLog
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class Transaction:
         self.ledger = ledger
         self.undo = UndoLog()
         self.changes: list[Change] = []
+        #: How long each task that was started had been ready, in seconds.
+        self.waits: list[float] = []
         #: Why there is room only for what becomes of tasks that are there already, if so.
         self.full: StoreFull | None = None
 
@@ -267,8 +270,8 @@ class Writer(_Worker[Transaction]):
         self._committed = committed
         #: Why the last batch, or a change in it, could not be stored; ``None`` when all were.
         self.trouble: StoreError | None = None
+        self.measures = Measures(path)
         self.commits = 0
-        self.operations = 0
         super().__init__(path, connection, "mcpd-task-store")
 
     def between(self, function: Callable[[sqlite3.Connection], T]) -> Future[T]:
@@ -348,7 +351,9 @@ class Writer(_Worker[Transaction]):
         self.trouble = next((e for _, _, e in answers if isinstance(e, StoreError)), None)
         self.log.after()
         self.commits += 1
-        self.operations += len(answers)
+        self.measures.committed(
+            len(answers), self._monotonic() - transaction.monotonic, transaction.waits
+        )
         try:
             self._committed(transaction.changes)
         except Exception:

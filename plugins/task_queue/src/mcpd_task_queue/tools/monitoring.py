@@ -168,4 +168,5 @@ async def statistics(ctx: Context) -> Stats:
         await queue.pauses(ctx.principal),
         await queue.activity(ctx.principal, LATELY),
         queue.engine,
+        queue.metrics() if ctx.principal.kind == "local" else None,
     )
