@@ -54,7 +54,18 @@ class Bridge:
         if future.done():
             await trio.lowlevel.checkpoint()
         else:
-            done = trio.Event()
-            future.add_done_callback(lambda _: self.post(done.set))
-            await done.wait()
+            task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+            def wake() -> None:
+                if task is not None:
+                    trio.lowlevel.reschedule(task)
+
+            def abort(_: Callable[[], Any]) -> trio.lowlevel.Abort:
+                nonlocal task
+                task = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            # What `trio.Event` does, which for one waiter costs three times as much.
+            future.add_done_callback(lambda _: self.post(wake))
+            await trio.lowlevel.wait_task_rescheduled(abort)
         return future.result()

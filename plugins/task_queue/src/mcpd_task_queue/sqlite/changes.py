@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Literal
 
 from mcpd_core import Principal
@@ -129,10 +130,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         flow = Flow(lane, new.priority, who.kind, who.id, fairness_key)
         columns["turn"] = tx.ledger.turns.join(tx.connection, tx.undo, flow)
         columns["ready_at"] = tx.steady
-    seq = tx.execute(
-        f"INSERT INTO task ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-        tuple(columns.values()),
-    ).lastrowid
+    seq = tx.execute(_insert(tuple(columns)), tuple(columns.values())).lastrowid
     assert seq is not None
     tx.execute("INSERT INTO payload (seq, arguments) VALUES (?, ?)", (seq, arguments))
     add_event(tx, seq, 1, "submitted", state, 0, "")
@@ -143,6 +141,12 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
     timed = expires_at is not None
     tx.note(task_id, None, state, whose=whose, offered=offered, timed=timed)
     return Submitted("created", task_id, state, columns["run_at"])
+
+
+@cache
+def _insert(columns: tuple[str, ...]) -> str:
+    """Return the statement that adds a task; there are two of them."""
+    return f"INSERT INTO task ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
 def claim(

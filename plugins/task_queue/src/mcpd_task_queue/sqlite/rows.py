@@ -74,6 +74,13 @@ LONGEST_TEXT = 500
 LARGEST_ERROR = 64 * 1024
 LARGEST_PAST_ERROR = 8 * 1024
 
+# `json.dumps` makes an encoder for each call that wants anything but its defaults.
+_encode_arguments = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":")
+).encode
+_encode_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_encode_answer = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def task_from(
     row: sqlite3.Row | tuple[Any, ...],
@@ -198,7 +205,7 @@ def arguments_text(arguments: Mapping[str, Any], limit: int) -> str:
     :raises TaskRefused: when they are too large or not JSON.
     """
     try:
-        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode_arguments(arguments)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise TaskRefused(f"The arguments cannot be stored as JSON: {error}.") from error
@@ -216,7 +223,7 @@ def digest(tool: str, arguments: Mapping[str, Any], *recurrence: str | None) -> 
     :param recurrence: the cron fields and the time zone, if there are any.
     """
     work = [tool, arguments, *(part for part in recurrence if part is not None)]
-    text = json.dumps(work, sort_keys=True, separators=(",", ":"))
+    text = _encode_sorted(work)
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -234,7 +241,7 @@ def result_text(result: CallResult) -> str:
             answer["text"] = result.text
         if result.content:
             answer["content"] = result.content
-        return json.dumps(answer, separators=(",", ":"))
+        return _encode_answer(answer)
     except (TypeError, ValueError, RecursionError) as error:
         raise TaskRefused(f"The result cannot be stored as JSON: {error}.") from error
 

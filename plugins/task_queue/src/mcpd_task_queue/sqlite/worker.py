@@ -341,9 +341,11 @@ class Writer(_Worker[Transaction]):
         try:
             transaction.full = self.log.before()
             self._connection.execute("BEGIN IMMEDIATE")
+            alone = len(live) == 1
             for operation, future in live:
-                answers.append((future, *self._attempt(operation, transaction)))
-            self._connection.execute("COMMIT")
+                answers.append((future, *self._attempt(operation, transaction, alone)))
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - the boundary: nobody may be left waiting
             transaction.undo.back_to(0)
             self._undo_all(error, live)
@@ -365,26 +367,31 @@ class Writer(_Worker[Transaction]):
                 future.set_exception(failure)
 
     def _attempt(
-        self, operation: Callable[[Transaction], Any], transaction: Transaction
+        self, operation: Callable[[Transaction], Any], transaction: Transaction, alone: bool
     ) -> tuple[Any, Exception | None]:
-        """Run one operation; when it fails, undo it and let the rest of the batch go on."""
+        """Run one operation; when it fails, undo it and let the rest of the batch go on.
+
+        :param alone: there is no rest, so that the whole transaction can be undone.
+        """
         noted = len(transaction.changes)
         remembered = transaction.undo.mark()
-        self._connection.execute("SAVEPOINT operation")
+        if not alone:
+            self._connection.execute("SAVEPOINT operation")
         try:
             answer = operation(transaction)
             failure = None
         except Exception as error:
             if not self._connection.in_transaction:
                 raise  # SQLite gave the whole transaction up (out of room, most often)
-            self._connection.execute("ROLLBACK TO operation")
+            self._connection.execute("ROLLBACK" if alone else "ROLLBACK TO operation")
             del transaction.changes[noted:]
             transaction.undo.back_to(remembered)
             answer = None
             failure = error
             if isinstance(error, sqlite3.Error):
                 failure = in_words(self._path, error, "making a change")
-        self._connection.execute("RELEASE operation")
+        if not alone:
+            self._connection.execute("RELEASE operation")
         return answer, failure
 
     def _undo_all(
