@@ -10,6 +10,7 @@ PYTHON ?=
 VENV ?= .venv
 PLUGINS ?= p2p
 COVERAGE_MINIMUM := 92
+SOAK_MINUTES ?= 60
 
 bin := $(VENV)/bin
 stamp := $(VENV)/.installed
@@ -94,8 +95,9 @@ test: ## Everything that CI runs.
 	@tail -n 1 build/pytest.log
 
 .PHONY: soak
-soak: $(stamp) ## Storms of 100,000 random cancellations between asyncio and trio, on every rung.
+soak: $(stamp) ## An hour of tasks (SOAK_MINUTES=...), and storms of cancellations on every rung.
 	MCPD_STORM=100000 $(bin)/pytest -q -k storm core/tests/test_trio_cancellation.py core/tests/test_bridge.py
+	MCPD_SOAK_MINUTES=$(SOAK_MINUTES) $(bin)/pytest -q -s tests/test_soak_queue.py
 
 .PHONY: constraints
 constraints: $(stamp) ## Resolve the newest versions for every Python found and pin them.

@@ -40,6 +40,7 @@ PAGES = [
     "docs/tutorial/first-plugin.md",
     "docs/how-to/configure.md",
     "docs/how-to/find-blocking-tools.md",
+    "docs/how-to/operate-the-task-queue.md",
     "docs/how-to/place-tools.md",
     "docs/how-to/publish-a-plugin.md",
     "docs/how-to/run-several-tools.md",
