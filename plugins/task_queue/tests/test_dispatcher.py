@@ -82,7 +82,9 @@ async def running(
     async def call(tool: str, arguments: Mapping[str, Any], **_: Any) -> CallResult:
         return await tools[tool](**arguments)
 
-    host = SimpleNamespace(call=call, log=logging.getLogger("test.queue"), followed=False)
+    host = SimpleNamespace(
+        call=call, tool=lambda name: None, log=logging.getLogger("test.queue"), followed=False
+    )
     host.resource_changed = lambda uri, **_: None
     store = Faults(folder / "tasks.db")
     bridge = Bridge()

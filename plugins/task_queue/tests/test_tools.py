@@ -268,7 +268,7 @@ async def test_a_dead_task_is_tried_anew_and_succeeds(start: Start, log: list[st
         task_id = await submit(host, "flaky", arguments={"fails": 2}, max_attempts=2)
         assert (await result(host, task_id))["state"] == "dead"
         answer = await ask(host, "retry_task", task_id=task_id)
-        assert answer == {"task_id": task_id, "state": "ready"}
+        assert answer == {"retried": 1, "task_id": task_id, "state": "ready"}
         answer = await result(host, task_id)
         assert (answer["state"], answer["text"]) == ("succeeded", "answered")
         code, text = await refusal(host, "retry_task", task_id=task_id)

@@ -84,22 +84,30 @@ def summary(task: Task) -> TaskSummary:
     }
 
 
-def status(snapshot: Snapshot, latest: Progress | None, workers: int) -> TaskStatus:
+def status(
+    snapshot: Snapshot, latest: Progress | None, workers: int, holding: str = ""
+) -> TaskStatus:
     """Describe a task at length.
 
     :param latest: its progress, where that is newer than what is stored.
+    :param holding: what keeps it running although it is to be cancelled.
     """
     task = snapshot.task
     return {
         **summary(task),
-        "why": why(snapshot, workers),
+        "why": why(snapshot, workers, holding),
         "position": None if snapshot.ahead is None else snapshot.ahead + 1,
         "delivery": task.delivery,
         "progress": _progress(latest or task.progress),
         "due_at": iso(task.run_at),
         "started_at": iso(task.started_at),
         "finished_at": iso(task.finished_at),
+        "deadline_at": iso(task.expires_at),
+        "cancelling": None
+        if task.cancelled_at is None
+        else {"since": iso(task.cancelled_at), "why": holding or "it runs elsewhere"},
         "worker": task.worker,
+        "failed_attempts": [failed_attempt(failure) for failure in snapshot.failures],
         "events": [
             {
                 "at": iso(event.at),
@@ -131,8 +139,11 @@ def _progress(progress: Progress | None) -> ProgressReport | None:
     return {"done": progress.done, "total": progress.total, "message": progress.message}
 
 
-def why(snapshot: Snapshot, workers: int) -> str:
-    """Say why a task waits, or why it is in its state; empty when it has succeeded."""
+def why(snapshot: Snapshot, workers: int, holding: str = "") -> str:
+    """Say why a task waits, or why it is in its state; empty when it has succeeded.
+
+    :param holding: what keeps it running although it is to be cancelled.
+    """
     task = snapshot.task
     if task.state == "scheduled":
         seconds = max(0.0, (task.run_at or 0.0) - time.time())
@@ -159,7 +170,8 @@ def why(snapshot: Snapshot, workers: int) -> str:
         )
     if task.state == "running":
         doing = "is being cancelled" if task.cancelling else "runs"
-        return f"{doing}, attempt {task.attempts} of {task.max_attempts}"
+        held = f": {holding}" if task.cancelling and holding else ""
+        return f"{doing}, attempt {task.attempts} of {task.max_attempts}{held}"
     if task.state == "dead":
         return f"not tried again after {task.attempts} of {task.max_attempts} attempts: " + (
             task.reason
@@ -193,6 +205,8 @@ def result(
             answer["large"] = _large(task.large, limit)
         elif task.error is not None:
             answer["error"] = dict(task.error)
+        if snapshot.failures and task.large is None:
+            answer["failed_attempts"] = [failed_attempt(failure) for failure in snapshot.failures]
         return answer
     # Not both: the text of data is its JSON, and an answer has a size limit.
     if whole.structured is not None:

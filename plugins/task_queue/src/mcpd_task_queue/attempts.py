@@ -13,6 +13,7 @@ import trio
 from mcpd_core import CallRefused, CallResult, HostClosed, McpdError, Progress, ServiceHost
 
 from .announcing import Announcer
+from .cancelling import left_behind
 from .errors import TaskRefused
 from .policy import DEADLINE, after_refusal, verdict_on
 from .records import Recorded, Task
@@ -34,6 +35,8 @@ class Attempt:
     :ivar slots: whose it is; one of them is taken until it has ended.
     :ivar scope: cancels the call.
     :ivar cause: why the scope was cancelled, as the first half of a sentence.
+    :ivar grace: seconds that the tool has to clean up when the call is cancelled.
+    :ivar asked_at: `trio.current_time` at which it was cancelled first.
     :ivar ended: the call is over, and only its recording may be going on.
     :ivar lost: the task belongs to another attempt by now; there is nothing to record.
     """
@@ -42,6 +45,8 @@ class Attempt:
     slots: Slots
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     cause: str = "the server was stopped"
+    grace: float = 10.0
+    asked_at: float | None = None
     progress: Progress | None = None
     ended: bool = False
     lost: bool = False
@@ -55,6 +60,8 @@ class Attempt:
     def cancel(self, cause: str) -> None:
         """Interrupt the call."""
         self.cause = cause
+        if self.asked_at is None:
+            self.asked_at = trio.current_time()
         self.scope.cancel()
 
 
@@ -103,9 +110,16 @@ class Runner:
     def cut_off(self, attempt: Attempt) -> Record:
         """Return how to record that the call was interrupted, through no fault of the task."""
         task = attempt.task
-        return partial(
-            self._store.interrupt, task.id, task.fence, attempt.cause, count_attempt=False
-        )
+        cause = attempt.cause
+        if attempt.asked_at is not None:
+            seconds = trio.current_time() - attempt.asked_at
+            cause += left_behind(self.placement(task), seconds, attempt.grace)
+        return partial(self._store.interrupt, task.id, task.fence, cause, count_attempt=False)
+
+    def placement(self, task: Task) -> str | None:
+        """Return where the tool of a task runs; ``None`` when nobody offers it."""
+        spec = self._host.tool(task.tool)
+        return None if spec is None else spec.placement
 
     async def _call(self, attempt: Attempt) -> CallResult:
         task = attempt.task
@@ -116,6 +130,7 @@ class Runner:
             client=f"task_queue/{task.principal}/{task.client}",
             timeout=task.timeout,
             within=_time_left(task),
+            cancel_grace=lambda: attempt.grace,
             on_progress=partial(self._on_progress, attempt),
             max_result_bytes=self._largest_result,
         )

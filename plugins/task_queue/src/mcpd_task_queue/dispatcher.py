@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import trio
 
-from mcpd_core import ServiceHost
+from mcpd_core import Principal, ServiceHost
 
 from .attempts import Attempt, Record, Runner
 from .bridge import Bridge
+from .cancelling import why_it_still_runs
 from .errors import StoreBroken, StoreClosed, StoreError, TaskRefused
 from .metrics import Meter
-from .records import Change, Recorded, Renewal, Worker
+from .records import Change, Recorded, Renewal, Task, Worker
 from .retrying import Backoff
 from .settings import TaskQueueSettings
 from .slots import Crew, Slots
@@ -116,6 +117,25 @@ class Dispatcher:
                 interrupted += 1
         return running, interrupted
 
+    def allow(self, principal: Principal, task_id: str, grace: float) -> None:
+        """Set how long a task that runs here may clean up when it is cancelled, if it is theirs.
+
+        :param grace: seconds; it counts for the first request to cancel only.
+        """
+        attempt = self.attempts.get(task_id)
+        if attempt is not None and attempt.asked_at is None:
+            who = attempt.task.principal
+            if (who.kind, who.id) == (principal.kind, principal.id):
+                attempt.grace = grace
+
+    def why_it_still_runs(self, task: Task) -> str:
+        """Say what keeps a task running that is to be cancelled; empty if it does not run here."""
+        attempt = self.attempts.get(task.id)
+        if attempt is None or attempt.asked_at is None:
+            return ""
+        seconds = trio.current_time() - attempt.asked_at
+        return why_it_still_runs(self._runner.placement(task), seconds, attempt.grace)
+
     def on_changes(self, changes: Sequence[Change]) -> None:
         """Take note of a commit; called on the trio thread."""
         for change in changes:
@@ -188,7 +208,7 @@ class Dispatcher:
                     self._store.claim(self._owner, wanted, self._settings.lease, slots.worker)
                 )
             for task in tasks:
-                attempt = Attempt(task, slots)
+                attempt = Attempt(task, slots, grace=self._settings.cancel_grace)
                 self.attempts[task.id] = attempt
                 if task.id in self._cancel_on_arrival:
                     attempt.cancel("it was interrupted")

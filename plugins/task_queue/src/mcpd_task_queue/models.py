@@ -92,6 +92,13 @@ class TaskSummary(TypedDict):
     ]
 
 
+class Cancelling(TypedDict):
+    """A task that was asked to stop, and runs still."""
+
+    since: Time
+    why: Annotated[str, Field(description="What keeps it running, and what will end it.")]
+
+
 class TaskStatus(TaskSummary):
     """Everything about a task but its arguments and its result."""
 
@@ -105,7 +112,17 @@ class TaskStatus(TaskSummary):
     due_at: Annotated[Time | None, Field(description="When it becomes ready, or recurs.")]
     started_at: Annotated[Time | None, Field(description="Start of the latest attempt.")]
     finished_at: Time | None
+    deadline_at: Annotated[
+        Time | None, Field(description="After this it is not started, or tried again.")
+    ]
+    cancelling: Annotated[
+        Cancelling | None, Field(description="If it is asked to stop and has not stopped yet.")
+    ]
     worker: Annotated[str | None, Field(description="Who started it last.")]
+    failed_attempts: Annotated[
+        list[FailedAttemptReport],
+        Field(description="Without success, oldest first; of many the first 3 and the latest 20."),
+    ]
     events: Annotated[list[Event], Field(description="The latest ones, oldest first.")]
 
 
@@ -161,6 +178,12 @@ class TaskResult(TypedDict):
         Annotated[PartOfResult, Field(description="What `offset` asked for, and no more.")]
     ]
     error: NotRequired[Annotated[dict[str, Any], Field(description="How the last attempt failed.")]]
+    failed_attempts: NotRequired[
+        Annotated[
+            list[FailedAttemptReport],
+            Field(description="If it did not succeed: how each attempt ended, oldest first."),
+        ]
+    ]
     why: Annotated[str, Field(description="Why there is no result, in words; else empty.")]
 
 
@@ -323,6 +346,29 @@ class ChangedTask(TypedDict):
 
     task_id: str
     state: TaskState
+
+
+class RetryOutcome(TypedDict):
+    """What became of one of several tasks that were to be tried anew."""
+
+    task_id: str
+    outcome: Annotated[
+        Literal["retried", "unchanged", "unknown"],
+        Field(description="'unchanged': its state forbids it. 'unknown': you have no such task."),
+    ]
+    state: NotRequired[TaskState]
+
+
+class RetriedTasks(TypedDict):
+    """What became of tasks that were to be tried anew."""
+
+    retried: Annotated[int, Field(description="How many are.")]
+    task_id: NotRequired[Annotated[str, Field(description="If `task_id` was given.")]]
+    state: NotRequired[Annotated[TaskState, Field(description="If `task_id` was given.")]]
+    tasks: NotRequired[Annotated[list[RetryOutcome], Field(description="If `task_ids` was given.")]]
+    more: NotRequired[
+        Annotated[bool, Field(description="If `matching` was given: ask again for the rest.")]
+    ]
 
 
 class PrioritisedTask(ChangedTask):

@@ -39,6 +39,7 @@ from .records import (
     Snapshot,
     Submitted,
     Swept,
+    Task,
     TaskState,
     Worker,
 )
@@ -46,6 +47,9 @@ from .settings import TaskQueueSettings
 from .slots import Employed, Slots
 from .sqlite import SQLiteTaskStore
 from .store import Resolution, TaskStore
+
+#: Tasks that one transaction has tried anew at most.
+RETRY_PAGE = 500
 
 
 @asynccontextmanager
@@ -315,11 +319,17 @@ class TaskQueue:
         """Return the id of the task with that idempotency key, or the name when none has it."""
         return await self._bridge.wait(self._store.find_key(principal, name)) or name
 
-    async def cancel(self, principal: Principal, task_id: str) -> Cancelled:
+    async def cancel(
+        self, principal: Principal, task_id: str, grace: float | None = None
+    ) -> Cancelled:
         """Cancel a task that waits, or interrupt one that runs.
 
+        :param grace: seconds that the tool has to clean up before its process, if it has one, is
+            killed; ``None`` means what the settings say.
         :raises UnknownTask: when the principal has none of that id.
         """
+        if grace is not None:
+            self._dispatcher.allow(principal, task_id, grace)
         cancelled = await self._bridge.wait(self._store.cancel(principal, task_id))
         if cancelled is None:
             raise UnknownTask(task_id)
@@ -335,6 +345,41 @@ class TaskQueue:
         """
         changed = await self._bridge.wait(self._store.retry(principal, task_id, max_attempts))
         return _done(changed, task_id, "tried anew", "Only failed, dead, cancelled and uncertain")
+
+    async def retry_many(
+        self, principal: Principal, task_ids: Sequence[str], max_attempts: int | None = None
+    ) -> list[Changed | None]:
+        """Have tasks tried anew, in one transaction.
+
+        :returns: what became of each; ``None`` where the principal has no such task.
+        """
+        return await self._bridge.wait(self._store.retry_many(principal, task_ids, max_attempts))
+
+    async def retry_all(
+        self, principal: Principal, wanted: Filter, max_attempts: int | None, most: int
+    ) -> tuple[int, bool]:
+        """Have the tasks tried anew that fit a filter, newest first, a page per transaction.
+
+        One that fails again meanwhile is not tried a second time.
+
+        :param most: how many at most.
+        :returns: how many are tried anew, and whether there may be more.
+        """
+        retried, cursor = 0, None
+        while most:
+            page = await self.find(principal, wanted, cursor=cursor, limit=min(most, RETRY_PAGE))
+            ids = [task.id for task in page.tasks]
+            changed = await self.retry_many(principal, ids, max_attempts) if ids else []
+            retried += sum(one is not None and one.done for one in changed)
+            most -= len(ids)
+            cursor = page.cursor
+            if cursor is None:
+                return retried, False
+        return retried, True
+
+    def why_it_still_runs(self, task: Task) -> str:
+        """Say what keeps a task running that is to be cancelled; empty if it does not run here."""
+        return self._dispatcher.why_it_still_runs(task)
 
     async def resolve(
         self, principal: Principal, task_id: str, resolution: Resolution, note: str

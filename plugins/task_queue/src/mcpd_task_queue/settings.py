@@ -124,6 +124,15 @@ class TaskQueueSettings(BaseModel):
     longest_retry: Annotated[
         float, Field(gt=0, le=86_400, description="Longest wait before any attempt.")
     ] = 300.0
+    cancel_grace: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3_600,
+            description="How long the tool of a cancelled task may clean up before its process is "
+            "killed. Nothing can kill a tool in a thread or on a loop.",
+        ),
+    ] = 10.0
     ageing: Annotated[
         float,
         Field(

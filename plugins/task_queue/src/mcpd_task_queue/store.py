@@ -175,6 +175,16 @@ class TaskStore(Protocol):
         """
         ...
 
+    def retry_many(
+        self, principal: Principal, task_ids: Sequence[str], max_attempts: int | None = None
+    ) -> Future[list[Changed | None]]:
+        """Do what `retry` does for several tasks, in one transaction.
+
+        :returns: what became of each, in order; of one that is named twice, the second finds it
+            waiting.
+        """
+        ...
+
     def resolve(
         self, principal: Principal, task_id: str, resolution: Resolution, note: str
     ) -> Future[Changed | None]:

@@ -284,6 +284,15 @@ class SQLiteTaskStore:
         """Have a task tried anew."""
         return self._writer.do(lambda tx: managing.retry(tx, principal, task_id, max_attempts))
 
+    def retry_many(
+        self, principal: Principal, task_ids: Sequence[str], max_attempts: int | None = None
+    ) -> Future[list[Changed | None]]:
+        """Have tasks tried anew."""
+        ids = tuple(task_ids)
+        return self._writer.do(
+            lambda tx: [managing.retry(tx, principal, id_, max_attempts) for id_ in ids]
+        )
+
     def resolve(
         self, principal: Principal, task_id: str, resolution: Resolution, note: str
     ) -> Future[Changed | None]:

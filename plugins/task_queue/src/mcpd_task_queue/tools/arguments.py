@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from typing_extensions import NotRequired, TypedDict
 
 from mcpd_core import Context
 from mcpd_task_queue.records import Delivery
@@ -13,6 +14,8 @@ from mcpd_task_queue.service import TaskQueue
 #: Longest `wait` of `get_task_result`, and the longest timeout of one attempt, in seconds.
 LONGEST_WAIT = 600
 LONGEST_TIMEOUT = 7 * 86_400
+#: Longest wait between two attempts, in seconds.
+LONGEST_BACKOFF = 7 * 86_400
 #: What is waited for up to the very deadline of the call would be lost with it.
 MARGIN = 1.0
 
@@ -61,6 +64,55 @@ DeliveryChoice = Annotated[
         description="'at_least_once' may start it again after a crash (only if the tool is "
         "idempotent or read-only; else the task becomes 'uncertain'). 'at_most_once' starts it "
         "a single time, whatever happens."
+    ),
+]
+Deadline = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=366 * 86_400,
+        description="Seconds that all attempts together have, from when it is first due; after "
+        "them it is not started or tried again.",
+    ),
+]
+
+
+class Retry(TypedDict):
+    """How attempts follow each other."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    first: NotRequired[
+        Annotated[
+            float,
+            Field(ge=0, le=LONGEST_BACKOFF, description="Seconds before the second attempt."),
+        ]
+    ]
+    longest: NotRequired[
+        Annotated[
+            float,
+            Field(ge=0, le=LONGEST_BACKOFF, description="Longest wait before any, in seconds."),
+        ]
+    ]
+    multiplier: NotRequired[
+        Annotated[float, Field(ge=1, le=100, description="Each further wait is longer by this.")]
+    ]
+    jitter: NotRequired[
+        Annotated[float, Field(ge=0, le=1, description="The part of each wait that is random.")]
+    ]
+    never_on: NotRequired[
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=100)]],
+            Field(max_length=50, description="Codes of errors after which none is made any more."),
+        ]
+    ]
+
+
+RetryChoice = Annotated[
+    Retry | None,
+    Field(
+        description="How failed attempts are repeated, where the settings of the server are not "
+        "right: by default the wait doubles each time, and half of it is random."
     ),
 ]
 IdempotencyKey = Annotated[

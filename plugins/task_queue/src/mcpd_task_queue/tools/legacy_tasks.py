@@ -109,14 +109,14 @@ async def task_cancel(
 ) -> CallResult:
     """Older form of cancel_task."""
     queue, found = await _find(ctx, task_id)
-    cancelled = await queue.cancel(ctx.principal, found)
+    cancelled = await queue.cancel(ctx.principal, found, 0.0 if force else None)
     if cancelled.outcome == "settled" and cancelled.state != "cancelled":
         raise TaskRefused(
             f"The task {task_id!r} had ended: it is {legacy.status_of(cancelled.state)}."
         )
     running = cancelled.outcome == "cancelling"
     return legacy.success(
-        given(reason=reason, force=force),
+        given(reason=reason),
         task_id=task_id,
         status="running" if running else "cancelled",
         cancelled_at=None if running else iso(time.time()),

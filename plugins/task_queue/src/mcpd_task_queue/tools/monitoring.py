@@ -40,7 +40,8 @@ async def get_task_status(task_id: TaskId, ctx: Context) -> TaskStatus:
     """
     queue = await service(ctx)
     snapshot = await queue.status(ctx.principal, task_id)
-    return answers.status(snapshot, queue.progress(task_id), queue.workers)
+    holding = queue.why_it_still_runs(snapshot.task)
+    return answers.status(snapshot, queue.progress(task_id), queue.workers, holding)
 
 
 @tool(

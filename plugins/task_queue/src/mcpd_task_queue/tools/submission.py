@@ -25,15 +25,19 @@ from mcpd_task_queue.answers import iso
 from mcpd_task_queue.errors import NoPeers, TaskRefused
 from mcpd_task_queue.models import ItemOutcome, ScheduledTask, SubmittedTask, SubmittedTasks
 from mcpd_task_queue.records import NewTask, Submitted
+from mcpd_task_queue.retrying import RetryPolicy
 
 from .arguments import (
     Arguments,
+    Deadline,
     Delay,
     DeliveryChoice,
     FairnessKey,
     IdempotencyKey,
     MaxAttempts,
     Priority,
+    Retry,
+    RetryChoice,
     Tags,
     TaskQueueName,
     Timeout,
@@ -63,6 +67,8 @@ class TaskRequest(TypedDict):
     delay: NotRequired[Delay]
     timeout: NotRequired[Timeout]
     max_attempts: NotRequired[MaxAttempts]
+    retry: NotRequired[RetryChoice]
+    deadline: NotRequired[Deadline]
     delivery: NotRequired[DeliveryChoice]
     idempotency_key: NotRequired[IdempotencyKey]
     fairness_key: NotRequired[FairnessKey]
@@ -93,6 +99,7 @@ async def new_task(
     tool: str,
     arguments: dict[str, Any] | None,
     tags: list[str] | None,
+    retry: Retry | None = None,
     **options: Any,
 ) -> NewTask:
     """Make a task of a request, if its tool and arguments can be called.
@@ -108,6 +115,7 @@ async def new_task(
         client=ctx.client,
         repeatable=spec.annotations.safe_to_repeat,
         tags=tuple(tags or ()),
+        retry=None if retry is None else RetryPolicy.from_json(retry),
         **options,
     )
 
@@ -160,6 +168,8 @@ async def submit_task(
     delay: Delay = 0.0,
     timeout: Timeout = None,
     max_attempts: MaxAttempts = 3,
+    retry: RetryChoice = None,
+    deadline: Deadline = None,
     delivery: DeliveryChoice = "at_least_once",
     idempotency_key: IdempotencyKey = None,
     fairness_key: FairnessKey = None,
@@ -183,6 +193,8 @@ async def submit_task(
         delay=delay,
         timeout=timeout,
         max_attempts=max_attempts,
+        retry=retry,
+        deadline=deadline,
         delivery=delivery,
         idempotency_key=idempotency_key,
         fairness_key=fairness_key,
@@ -301,6 +313,8 @@ async def schedule_task(
     priority: Priority = 0,
     timeout: Timeout = None,
     max_attempts: MaxAttempts = 3,
+    retry: RetryChoice = None,
+    deadline: Deadline = None,
     delivery: DeliveryChoice = "at_least_once",
     idempotency_key: IdempotencyKey = None,
     fairness_key: FairnessKey = None,
@@ -339,6 +353,8 @@ async def schedule_task(
         timezone=timezone,
         timeout=timeout,
         max_attempts=max_attempts,
+        retry=retry,
+        deadline=deadline,
         delivery=delivery,
         idempotency_key=idempotency_key,
         fairness_key=fairness_key,
