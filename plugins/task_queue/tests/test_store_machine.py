@@ -10,7 +10,7 @@ import math
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,8 @@ class Model:
     key: str = ""
     turn: int = 0
     ready_at: float = 0.0
+    deadline: float | None = None
+    expires_at: float | None = None
 
     @property
     def where(self) -> tuple[str, int]:
@@ -201,6 +203,9 @@ class Model:
             self.wake()
             self.attempts = attempts
         self.released = False
+
+    def expired(self, wall: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= wall
 
     def settle(self, state: str) -> None:
         assert self.state not in FINAL, "a second final state"
@@ -268,6 +273,9 @@ class StoreMachine(RuleBasedStateMachine):
         """Return how many tasks of the limited queue run."""
         return sum(m.state == "running" and m.queue == LIMITED for m in self.tasks.values())
 
+    def waiting(self) -> list[Model]:
+        return [m for m in self.tasks.values() if m.state in ("scheduled", "ready", "paused")]
+
     @property
     def owner(self) -> str:
         return f"owner:{self.epoch}"
@@ -286,6 +294,7 @@ class StoreMachine(RuleBasedStateMachine):
         queue=st.sampled_from(QUEUES),
         cron=st.sampled_from([None, None, None, "* * * * *"]),
         key=st.sampled_from(["", "", "k"]),
+        deadline=st.sampled_from([None, None, 15.0]),
     )
     def submit(
         self,
@@ -324,6 +333,8 @@ class StoreMachine(RuleBasedStateMachine):
                 paused=self.paused,
                 **options,
             )
+            if model.deadline is not None and not cron:
+                model.expires_at = self.wall + delay + model.deadline
             if not cron and not delay:
                 model.wake()
             assert submitted.state == model.state
@@ -356,10 +367,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=claims, limit=st.integers(1, 4))
     def claim(self, limit: int) -> Any:
-        expected = self.order.best(self.ready(), limit, self.running())
-        claims = self.started(self.store.claim(self.owner, limit, LEASE).result(), expected)
+        claimed = self.store.claim(self.owner, limit, LEASE).result()
+        claims = self.started(claimed, lambda model: True, limit)
         rated = self.order.limit is not None and self.order.limit.rate is not None
-        if rated and len(expected) < limit and self.ready():
+        if rated and len(claimed) < limit and self.ready():
             # Nothing but the rate keeps those that are left, and nobody need ask again before.
             told, opens_at = self.store.next_due().result(), self.order.opens_at()
             assert told is not None
@@ -381,27 +392,38 @@ class StoreMachine(RuleBasedStateMachine):
         capabilities: tuple[str, ...],
     ) -> Any:
         worker = Worker("w", principal, queues, capabilities)
-        mine = [
-            model
-            for model in self.ready()
-            if model.principal == principal and model.queue in queues and capabilities != ("other",)
-        ]
-        expected = self.order.best(mine, limit, self.running())
+
+        def takes(model: Model) -> bool:
+            suits = model.queue in queues and capabilities != ("other",)
+            return suits and model.principal == principal
+
         claimed = self.store.claim(self.owner, limit, LEASE, worker).result()
         assert {task.worker for task in claimed} <= {"w"}
-        return self.started(claimed, expected)
+        return self.started(claimed, takes, limit)
 
-    def started(self, claimed: Sequence[Task], expected: Sequence[Model]) -> Any:
+    def started(self, claimed: Sequence[Task], takes: Callable[[Model], bool], limit: int) -> Any:
+        """Start in the model what the store should have, and bury what has no time left."""
+        expected: list[Model] = []
+        while len(expected) < limit:
+            mine = [model for model in self.ready() if takes(model)]
+            chosen = self.order.best(mine, limit - len(expected), self.running())
+            for model in chosen:
+                model.to("running")
+            for model in chosen:
+                passed = [m.turn for m in self.ready() if m.where == model.where]
+                self.order.started(model, min(passed, default=None))
+                model.fence += 1
+                if model.expired(self.wall):
+                    model.settle("dead")
+            alive = [model for model in chosen if model.state == "running"]
+            expected += alive
+            if len(alive) == len(chosen):
+                break
         assert [self.tasks[task.id].seq for task in claimed] == [model.seq for model in expected]
-        for model in expected:
-            model.to("running")
         for task, model in zip(claimed, expected, strict=True):
-            passed = [m.turn for m in self.ready() if m.where == model.where]
-            self.order.started(model, min(passed, default=None))
             model.owner = self.owner
             model.attempts += 1
             model.starts += 1
-            model.fence += 1
             model.lease_until = self.steady + LEASE
             assert (task.attempts, task.fence) == (model.attempts, model.fence)
         return multiple(*((task.id, task.fence) for task in claimed))
@@ -440,6 +462,8 @@ class StoreMachine(RuleBasedStateMachine):
         if model is not None:
             if model.cancelling:
                 model.settle("cancelled")
+            elif verdict == "retry" and model.expired(self.wall + retry_in):
+                model.settle("dead")
             elif verdict == "retry":
                 model.to("scheduled")
                 model.run_at = self.wall + retry_in
@@ -518,6 +542,8 @@ class StoreMachine(RuleBasedStateMachine):
         model.starts = 0
         model.cancelling = False
         model.released = False
+        if model.deadline is not None and not model.cron:
+            model.expires_at = self.wall + model.deadline
         if model.cron:
             model.to("scheduled")
             model.run_at = self.next_minute()
@@ -606,6 +632,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         self.store.sweep().result()
+        for model in self.waiting():
+            if model.expired(self.wall):
+                model.settle("dead")
         due = [m for m in self.tasks.values() if m.state == "scheduled" and m.run_at <= self.wall]
         due.sort(key=lambda model: (model.run_at, model.seq))
         ids = list(self.tasks)
@@ -642,7 +671,10 @@ class StoreMachine(RuleBasedStateMachine):
                 schedule=task.schedule_id,
                 paused=self.paused,
                 key=model.key,
+                deadline=model.deadline,
             )
+            if model.deadline is not None:
+                child.expires_at = self.wall + model.deadline
             child.wake()
         assert firing == waiting, "a firing was lost"
         assert not made, "a firing that was not due"
@@ -694,6 +726,7 @@ class StoreMachine(RuleBasedStateMachine):
             counts[model.state] += 1
         assert self.store.health().counts == counts
         due = [m.run_at - self.wall for m in self.tasks.values() if m.state == "scheduled"]
+        due += [m.expires_at - self.wall for m in self.waiting() if m.expires_at is not None]
         told = self.store.next_due().result()
         expected = max(0.0, min(due)) if due else None
         if self.order.limit is None or self.order.limit.rate is None:
