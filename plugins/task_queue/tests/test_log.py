@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mcpd_core import CallResult, Principal
-from mcpd_task_queue.errors import LookUpTooSlow, StoreFull
+from mcpd_task_queue.errors import LookUpTooSlow, StoreBroken, StoreFull
 from mcpd_task_queue.records import Filter, NewTask
 from mcpd_task_queue.sqlite import SQLiteTaskStore, log
 from mcpd_task_queue.sqlite.connection import connect_reader
@@ -107,6 +108,28 @@ def test_it_is_emptied_when_nothing_is_done_and_then_nobody_looks_again(
     fill(store, new, 1)
     until(lambda: at_rest(store))
     assert size_of_log(store) == 0
+
+
+def test_a_disk_that_fails_while_it_is_emptied_breaks_the_store(
+    open_store: OpenStore, new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+
+    def fail(_: log.Log) -> bool:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(log, "IDLE", 0.01)
+    with monkeypatch.context() as failing:
+        failing.setattr(log.Log, "empty", fail)
+        store.submit([new()]).result(10)
+        until(lambda: not store.health().ok)
+    assert "while emptying its log" in store.health().detail
+    # Nobody can tell what reached the disk, so that is not tried again either.
+    assert store._writer._rest() is None
+    with pytest.raises(StoreBroken):
+        store.submit([new()]).result(10)
+    with pytest.raises(StoreBroken):
+        store._writer.between(lambda connection: None).result(10)
 
 
 # --- somebody does ------------------------------------------------------------------------------

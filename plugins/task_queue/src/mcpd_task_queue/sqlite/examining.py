@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -89,10 +90,8 @@ def damaged(path: Path, how: str) -> Finding:
         "error",
         f"{path} is damaged: {' '.join(how.split())[:300]}.",
         f"Stop mcpd and keep what is there: mv {folder} {folder}.damaged. Then put a backup in its "
-        f"place: cp -a BACKUP {folder}. Without a backup, save what can be read, with the shell of "
-        "sqlite.org (that of Debian cannot): "
-        f"(umask 077; mkdir {folder}; sqlite3 {folder}.damaged/{path.name} .recover | sqlite3 "
-        f"{path}). "
+        f"place: cp -a BACKUP {folder}. Without a backup, save what can be read: "
+        f"{sys.executable} -m mcpd_task_queue.salvage {folder}.damaged {folder}. "
         "Then start mcpd, and look for a disk that fails.",
     )
 

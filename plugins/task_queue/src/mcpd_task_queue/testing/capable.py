@@ -11,6 +11,7 @@ import pytest
 from mcpd_core import CallResult, Principal
 from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.errors import BackupFailed, TaskRefused
+from mcpd_task_queue.metrics import to_json
 from mcpd_task_queue.records import NewTask
 from mcpd_task_queue.store import TaskStore
 
@@ -143,6 +144,18 @@ class Capable(StoreSuite):
             store.backup(path).result()
         assert sorted(file.stat().st_mtime_ns for file in path.rglob("*")) == before
         assert [entry.name for entry in path.parent.iterdir()] == ["first"]
+
+    def test_it_can_be_examined_and_measured_while_it_is_in_use(
+        self, store: TaskStore, new: New
+    ) -> None:
+        submit(store, *[new() for _ in range(3)])
+        claim(store)
+        found = store.examine().result()
+        assert all(finding.message and finding.level == "ok" for finding in found)
+        metrics = store.metrics()
+        assert len({metric.name for metric in metrics}) == len(metrics), "each once"
+        assert all(name.startswith("mcpd_tasks_") for name in to_json(metrics))
+        assert len(claim(store, 5)) == 2, "neither is in the way"
 
     def test_no_more_is_said_than_the_protocol_has_operations_for(
         self, capabilities: Capabilities
