@@ -28,13 +28,21 @@ from harness.queues.field import ALL, KINDS, Entrant, entrants
 #: Figures by quantity: rates are in tasks per second, times in milliseconds.
 Results = dict[str, Figure]
 
+#: Tasks that wait where a claim is measured in a crowd.
+CROWD = 200_000
 RATES = {
     "submit_1": "submit at 1, /s",
     "submit_64": "submit at 64, /s",
     "drain_4": "drain, 4 workers, /s",
     "drain_64": "64 workers, /s",
 }
-TIMES = {"p50": "submit to start p50, ms", "p99": "p99, ms"}
+TIMES = {
+    "p50": "submit to start p50, ms",
+    "p99": "p99, ms",
+    "import": "import, ms of processor time",
+    "claim_empty": "claim, none waits, ms",
+    "claim_crowd": f"{CROWD:,} wait",
+}
 OWN = "mcpd"
 
 
@@ -71,13 +79,24 @@ def _rounds(
     field: Sequence[Entrant], options: argparse.Namespace
 ) -> dict[str, dict[str, list[float]]]:
     samples: dict[str, dict[str, list[float]]] = {one.key: {} for one in field}
+    crowds: dict[str, dict[str, str]] = {}
+    for one in field:
+        if "claim" in one.kind.measures and "claim" in options.measure:
+            progress(f"filling {one.key}")
+            crowds[one.key] = {"claim_empty": one.place(), "claim_crowd": one.place()}
+            one.run("fill", crowds[one.key]["claim_crowd"], options.crowd, 1)
     for number in range(1, options.rounds + 1):
         # One thing after the other, so that what is compared is measured within seconds.
         for what in options.measure:
             for one in field:
                 if what in one.kind.measures:
                     progress(f"round {number} of {options.rounds}: {one.key}, {what}")
-                    for quantity, value in _measure(one, what, options).items():
+                    found = (
+                        _claims(one, crowds[one.key], options)
+                        if what == "claim"
+                        else _measure(one, what, options)
+                    )
+                    for quantity, value in found.items():
                         samples[one.key].setdefault(quantity, []).append(value)
     progress("")
     return samples
@@ -86,6 +105,8 @@ def _rounds(
 def _measure(one: Entrant, what: str, options: argparse.Namespace) -> dict[str, float]:
     count = max(64, int(options.tasks * one.kind.share) // 64 * 64)
     kind, _, width = what.partition("_")
+    if kind == "import":
+        return one.imported()
     where = one.place()
     if kind == "start":
         return one.run("start", where, options.starts, 4)
@@ -95,6 +116,15 @@ def _measure(one: Entrant, what: str, options: argparse.Namespace) -> dict[str, 
         # What shares commits is done sooner.
         count *= 4
     return {what: one.run(kind, where, count, int(width))["rate"]}
+
+
+def _claims(
+    one: Entrant, places: Mapping[str, str], options: argparse.Namespace
+) -> dict[str, float]:
+    return {
+        quantity: one.run("claim", where, options.starts, 1)["p50"]
+        for quantity, where in places.items()
+    }
 
 
 # --- reporting ------------------------------------------------------------------------------------
@@ -136,7 +166,13 @@ def _aims(results: Mapping[str, Results]) -> Iterator[Aim]:
     yield at_least("drain, 4 workers, over Redis Streams", ratio("drain_4", "redis"), 0.8)
     yield at_least("drain, 4 workers, over Huey with fsync", ratio("drain_4", "huey"), 2.5)
     yield at_least("drain, 64 workers, over DBOS on PostgreSQL", ratio("drain_64", "dbos"), 15)
+    normal = results.get("mcpd-normal", {})
+    if "claim_crowd" in normal:
+        crowded = normal["claim_crowd"].over(normal["claim_empty"])
+        yield Aim(f"claim with {CROWD:,} waiting, over one with none", crowded, 2.0)
     yield Aim("submit to start p50, over Redis Streams", ratio("p50", "redis"), 1.0)
+    yield Aim("submit to start p50, over Redis Streams, always", ratio("p50", "redis-always"), 1.0)
+    yield Aim("import of the plugin, ms of processor time", results.get(OWN, {}).get("import"), 30)
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -150,6 +186,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, help="(default: 7)")
     add("--tasks", type=int, help="tasks of the fast queues per measurement (default: 3000)")
     add("--starts", type=int, help="tasks whose start is timed per round (default: 200)")
+    add("--crowd", type=int, help=f"tasks that wait while claims are timed (default: {CROWD})")
     add("--measure", type=keys_of(ALL), default=list(ALL), help=f"of {', '.join(ALL)}")
     add("--only", type=keys_of(KINDS), metavar="KEYS", help=f"queues, of {', '.join(KINDS)}")
     add("--json", type=Path, metavar="FILE", help="write every sample there")
@@ -159,6 +196,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.rounds = options.rounds or rounds
     options.tasks = options.tasks or tasks
     options.starts = options.starts or starts
+    options.crowd = options.crowd or (1_000 if options.quick else CROWD)
     if options.quick and options.only is None:
         options.only = [key for key, kind in KINDS.items() if not kind.requirements]
     return options

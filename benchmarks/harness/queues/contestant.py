@@ -51,6 +51,10 @@ class Queue(ABC):
         :returns: the seconds from before each submit until the task had started.
         """
 
+    def claim(self, count: int) -> float:
+        """Return the seconds that a claim of one task takes."""
+        raise NotImplementedError
+
 
 class Starts:
     """Counts the starts of tasks that do nothing, and knows when the first was and the last.
@@ -87,6 +91,8 @@ def main(make: Callable[[str, str], Queue], arguments: Sequence[str] | None = No
         found = {"p50": quantile(seconds, 0.5) * 1e3, "p99": quantile(seconds, 0.99) * 1e3}
     elif what == "fill":
         queue.fill(int(count))
+    elif what == "claim":
+        found = {"p50": queue.claim(int(count)) * 1e3}
     else:
         do = {"submit": queue.submit, "drain": queue.drain}[what]
         found = {"rate": int(count) / do(int(count), int(width))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -19,9 +20,15 @@ from .servers import SERVERS, Server, Unavailable
 #: Where the queues of others are installed. Ignored by git.
 ENVIRONMENTS = REPOSITORY / ".venv-queues"
 
+#: Byte code is written, as it is where things are installed: nobody compiles at each start.
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
 SUBMITS = ("submit_1", "submit_64")
 DRAINS = ("drain_4", "drain_64")
-ALL = (*SUBMITS, *DRAINS, "start")
+ALL = (*SUBMITS, *DRAINS, "start", "import", "claim")
+#: What everybody is asked who is not excused, and those who are there with other settings already.
+AGAIN = (*SUBMITS, *DRAINS, "start")
+MOST = (*AGAIN, "import")
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Kind:
     requirements: tuple[str, ...] = ()
     server: str | None = None
     share: float = 1.0
-    measures: Collection[str] = ALL
+    measures: Collection[str] = MOST
 
 
 KINDS: Mapping[str, Kind] = {
@@ -50,14 +57,25 @@ KINDS: Mapping[str, Kind] = {
     "raw-rows": Kind("raw SQLite, a task's 3 rows", "raw_sqlite", "rows", measures=SUBMITS[:1]),
     "raw-bare": Kind("raw SQLite, a bare table", "raw_sqlite", "bare", measures=SUBMITS[:1]),
     "mcpd": Kind("mcpd, full", "mcpd_store"),
-    "mcpd-normal": Kind("mcpd, normal", "mcpd_store", "normal"),
+    "mcpd-normal": Kind("mcpd, normal", "mcpd_store", "normal", measures=(*AGAIN, "claim")),
+    "mcpd-host": Kind("mcpd, full, its host, a tool", "mcpd_host", share=0.3, measures=DRAINS),
+    "mcpd-http": Kind(
+        "mcpd, full, over HTTP, a tool", "mcpd_http", share=0.3, measures=(*SUBMITS, *DRAINS)
+    ),
     "huey": Kind("Huey, SQLite, fsync", "huey_sqlite", "full", ("huey",), share=0.5),
-    "huey-normal": Kind("Huey, SQLite", "huey_sqlite", "normal", ("huey",), share=0.5),
+    "huey-normal": Kind(
+        "Huey, SQLite", "huey_sqlite", "normal", ("huey",), share=0.5, measures=AGAIN
+    ),
     "redis": Kind(
         "Redis Streams, AOF everysec", "redis_streams", "", ("redis[hiredis]",), "redis, everysec"
     ),
     "redis-always": Kind(
-        "Redis Streams, AOF always", "redis_streams", "", ("redis[hiredis]",), "redis, always"
+        "Redis Streams, AOF always",
+        "redis_streams",
+        "",
+        ("redis[hiredis]",),
+        "redis, always",
+        measures=AGAIN,
     ),
     "taskiq": Kind(
         "Taskiq, Redis Streams, everysec",
@@ -78,7 +96,9 @@ KINDS: Mapping[str, Kind] = {
     "dbos": Kind(
         "DBOS, PostgreSQL", "dbos_workflows", "postgresql", ("dbos",), "postgresql", share=0.2
     ),
-    "dbos-sqlite": Kind("DBOS, SQLite", "dbos_workflows", "sqlite", ("dbos",), share=0.05),
+    "dbos-sqlite": Kind(
+        "DBOS, SQLite", "dbos_workflows", "sqlite", ("dbos",), share=0.05, measures=AGAIN
+    ),
 }
 
 
@@ -108,11 +128,18 @@ class Entrant:
         :returns: the figures that it printed.
         :raises RuntimeError: when it failed.
         """
-        module = f"harness.queues.{self.kind.module}"
-        words = [what, where, str(count), str(width), self.kind.variant]
+        return self._run(self.kind.module, what, where, str(count), str(width), self.kind.variant)
+
+    def imported(self) -> dict[str, float]:
+        """Have it imported in a process of its own; returns the milliseconds."""
+        return self._run("importing", self.key)
+
+    def _run(self, program: str, *words: str) -> dict[str, float]:
+        module = f"harness.queues.{program}"
         done = subprocess.run(
             [self.python, "-m", module, *words],
             cwd=BENCHMARKS,
+            env=_ENVIRONMENT,
             capture_output=True,
             text=True,
             timeout=2 * PATIENCE,

@@ -60,7 +60,12 @@ class WatchedStore(SQLiteTaskStore):
 
 
 class McpdStore(Queue):
-    """The store, and the dispatcher in front of a host whose calls return at once."""
+    """The store, and the dispatcher in front of a host whose calls return at once.
+
+    :ivar name: of the file.
+    """
+
+    name = "mcpd.db"
 
     def __init__(self, where: str, variant: str) -> None:
         super().__init__(where, variant)
@@ -136,8 +141,24 @@ class McpdStore(Queue):
 
         return in_trio(measured)
 
+    def claim(self, count: int) -> float:
+        """Return how long a claim of one task takes, in seconds, at the median.
+
+        One is submitted before each, so that as many wait each time.
+        """
+        store = self._open()
+        seconds = []
+        for _ in range(count):
+            store.submit([task()]).result(PATIENCE)
+            begun = time.perf_counter()
+            (claimed,) = store.claim("benchmark", 1, 60.0).result(PATIENCE)
+            seconds.append(time.perf_counter() - begun)
+            store.complete(claimed.id, claimed.fence, DONE).result(PATIENCE)
+        store.close().result(PATIENCE)
+        return quantile(seconds, 0.5)
+
     def _open(self) -> WatchedStore:
-        path = Path(self.where) / "mcpd.db"
+        path = Path(self.where) / self.name
         return WatchedStore(path, durability="full" if self.variant == "full" else "normal")
 
     @asynccontextmanager
@@ -148,31 +169,11 @@ class McpdStore(Queue):
             self._called()
             return DONE
 
-        host = SimpleNamespace(call=call, log=logging.getLogger("benchmark"))
+        host = SimpleNamespace(call=call, log=logging.getLogger("benchmark"), followed=False)
         settings = TaskQueueSettings(workers=workers)
         async with serving(store, cast(ServiceHost, host), bridge, settings) as queue:
             yield queue
         await bridge.wait(store.close())
-
-
-def claims(where: str, waiting: int, count: int) -> float:
-    """Return how long a claim of one task takes at the median, in ms, with so many waiting."""
-    store = SQLiteTaskStore(Path(where) / "mcpd.db", durability="normal")
-    for first in range(0, waiting, 1_000):
-        size = min(1_000, waiting - first)
-        store.submit([task() for _ in range(size)]).result(PATIENCE)
-    seconds = []
-    for number in range(count + 20):
-        if waiting <= count:
-            # As good as empty: what is claimed is what has just been submitted.
-            store.submit([task()]).result(PATIENCE)
-        begun = time.perf_counter()
-        (claimed,) = store.claim("benchmark", 1, 60.0).result(PATIENCE)
-        if number >= 20:
-            seconds.append(time.perf_counter() - begun)
-        store.complete(claimed.id, claimed.fence, DONE).result(PATIENCE)
-    store.close().result(PATIENCE)
-    return quantile(seconds, 0.5) * 1e3
 
 
 def in_trio(function: Callable[[], Awaitable[T]]) -> T:
