@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,7 @@ def _rounds(
     field: Sequence[Entrant], options: argparse.Namespace
 ) -> dict[str, dict[str, list[float]]]:
     samples: dict[str, dict[str, list[float]]] = {one.key: {} for one in field}
+    failed: set[str] = set()
     crowds: dict[str, dict[str, str]] = {}
     for one in field:
         if "claim" in one.kind.measures and "claim" in options.measure:
@@ -89,13 +91,19 @@ def _rounds(
         # One thing after the other, so that what is compared is measured within seconds.
         for what in options.measure:
             for one in field:
-                if what in one.kind.measures:
+                if what in one.kind.measures and one.key not in failed:
                     progress(f"round {number} of {options.rounds}: {one.key}, {what}")
-                    found = (
-                        _claims(one, crowds[one.key], options)
-                        if what == "claim"
-                        else _measure(one, what, options)
-                    )
+                    try:
+                        found = (
+                            _claims(one, crowds[one.key], options)
+                            if what == "claim"
+                            else _measure(one, what, options)
+                        )
+                    except (RuntimeError, subprocess.TimeoutExpired) as error:
+                        # Its rounds would no longer be those of the others.
+                        print(f"NOT MEASURED from round {number} on: {one.key}: {error}")
+                        failed.add(one.key)
+                        continue
                     for quantity, value in found.items():
                         samples[one.key].setdefault(quantity, []).append(value)
     progress("")

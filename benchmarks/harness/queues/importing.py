@@ -2,8 +2,9 @@
 
     python -m harness.queues.importing mcpd
 
-Prints the milliseconds of processor time. mcpd's plugin is imported after what ``mcpd serve`` has imported anyway, as
-far as both need it; the others are what an application imports to submit tasks and to run them.
+Prints the milliseconds of processor time. mcpd's plugin is imported after what ``mcpd serve`` has
+imported anyway, as far as both need it; the others are what an application imports to submit tasks
+and to run them.
 """
 
 from __future__ import annotations
