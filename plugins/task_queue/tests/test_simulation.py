@@ -30,7 +30,7 @@ from . import simulation_kit
 from .simulation import Simulation
 from .simulation_kit import Memory, Wrong, simulated_disk
 
-HISTORIES = int(os.environ.get("MCPD_SIMULATIONS", "400"))
+HISTORIES = int(os.environ.get("MCPD_SIMULATIONS", "300"))
 FIRST = int(os.environ.get("MCPD_SIMULATION_SEED", "0"))
 STEPS = 25
 
