@@ -11,6 +11,11 @@ VENV ?= .venv
 PLUGINS ?= p2p
 COVERAGE_MINIMUM := 92
 SOAK_MINUTES ?= 60
+# Tests that run at the same time; 0 is one after the other, in one process. Two gain much, where
+# the processors are not busy with something else: most of the tests wait for processes.
+WORKERS ?= 0
+# Many tests start processes, which would compile all of mcpd each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 bin := $(VENV)/bin
 stamp := $(VENV)/.installed
@@ -79,7 +84,7 @@ docs: $(stamp) ## Build the documentation; a warning is an error.
 coverage: $(stamp) $(old_sdk) $(node) ## Run every test and require enough branch coverage of each package.
 	@mkdir -p build
 	$(bin)/coverage erase
-	$(bin)/coverage run -m pytest $(PYTEST_ARGS) | tee build/pytest.log
+	$(bin)/coverage run -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS) | tee build/pytest.log
 	$(bin)/coverage combine --quiet
 	@failed=; for source in $(sources); do \
 	  echo "coverage of $$source:"; \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 # Servers are started one after the other, many of them.
 pytestmark = pytest.mark.timeout(120)
+
+#: What is covered is no matter here, and to measure it doubles the time.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 #: Everything but FastMCP, which the tests do not install.
@@ -26,6 +30,7 @@ def run(script: str, *args: str, json_to: Path) -> tuple[str, dict[str, Any]]:
         text=True,
         timeout=110,
         check=False,
+        env=ENVIRONMENT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads(json_to.read_text())
@@ -120,6 +125,7 @@ with contestants(keys, tools=40, python=sys.executable, fastmcp=None) as field:
         text=True,
         timeout=110,
         check=False,
+        env=ENVIRONMENT,
         cwd=BENCHMARKS,
     )
     assert done.stdout.split() == ["sdk", "standalone"], done.stderr

@@ -131,7 +131,8 @@ class Reader:
                 key: value
                 for key, value in os.environ.items()
                 # The terminal's size is its own. (Some module sets these two where there is none.)
-                if not key.startswith(("MCPD_", "PYTHON")) and key not in ("COLUMNS", "LINES")
+                if not key.startswith(("MCPD_", "PYTHON", "COVERAGE_"))
+                and key not in ("COLUMNS", "LINES")
             },
             "MCPD_DATA_DIR": str(folder / "data"),
             "MCPD_HTTP__PORT": str(self.port),

@@ -31,7 +31,7 @@ class Author:
         self._environment = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(("MCPD_", "PYTHON", "XDG_"))
+            if not key.startswith(("MCPD_", "PYTHON", "XDG_", "COVERAGE_"))
         }
         self._environment["HOME"] = str(folder)
         self.said = ""
@@ -55,10 +55,17 @@ class Author:
         return self.run("mcpd_core", *arguments, at=at)
 
 
+@pytest.fixture(scope="module")
+def type_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy knows of the libraries that all the plugins use."""
+    return tmp_path_factory.mktemp("types")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.xdist_group("new_plugin")
 @pytest.mark.parametrize("runtime", ["asyncio", "trio", "any"])
-def test_a_new_plugin_passes_its_own_checks(runtime: str, tmp_path: Path) -> None:
+def test_a_new_plugin_passes_its_own_checks(runtime: str, tmp_path: Path, type_cache: Path) -> None:
     author = Author(tmp_path)
     name, plugin = f"air-{runtime}", f"air_{runtime}"
     written = author.mcpd("plugins", "new", name, "--runtime", runtime)
@@ -70,7 +77,7 @@ def test_a_new_plugin_passes_its_own_checks(runtime: str, tmp_path: Path) -> Non
     assert "pip install --editable '.[dev]' && pytest" in author.said
     author.run("pip", "install", *install, "--editable", ".[dev]", at=project)
     assert "4 passed" in author.run("pytest", "-q", at=project)
-    author.run("mypy", "src", "tests", at=project)
+    author.run("mypy", f"--cache-dir={type_cache}", "src", "tests", at=project)
     for command in (["check"], ["format", "--check"]):
         author.run("ruff", *command, "--isolated", "--line-length=100", ".", at=project)
     author.run("ruff", "check", "--isolated", "--select=I,B,UP,SIM,RUF,D1", "src", at=project)

@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+# The wheels are built once.
+pytestmark = pytest.mark.xdist_group("packaging")
+
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = sorted(
     path.parent
