@@ -26,7 +26,18 @@ from mcpd_core.runtimes import TrioRuntime, trio_drivers, trio_private
 from mcpd_core.runtimes.trio_fused import FusedDriver
 from mcpd_core.runtimes.trio_private import Obstacle
 
-from .runtime_kit import EveryRung, Fused, library, needs_epoll, on_uvloop, started, turns, within
+from .runtime_kit import (
+    AnyRuntime,
+    EveryRung,
+    Fused,
+    ThreadToo,
+    library,
+    needs_epoll,
+    on_uvloop,
+    started,
+    turns,
+    within,
+)
 
 
 @pytest.fixture
@@ -358,6 +369,37 @@ class TestTimers(EveryRung):
         assert 0.04 <= slept < 5
 
 
+class TestDescriptors(ThreadToo):
+    async def test_a_thousand_connections_come_and_go(self, runtime: AnyRuntime) -> None:
+        descriptors = set()
+
+        async def serve(stream: trio.SocketStream) -> None:
+            descriptors.add(stream.socket.fileno())
+            async with stream:
+                await stream.send_all(await stream.receive_some(10))
+
+        async def tool() -> int:
+            answers = 0
+            async with trio.open_nursery() as nursery:
+                (listener,) = await nursery.start(
+                    partial(trio.serve_tcp, serve, 0, host="127.0.0.1")
+                )
+                port = listener.socket.getsockname()[1]
+                for number in range(1000):
+                    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                        await stream.send_all(b"%d" % number)
+                        answers += await stream.receive_some(10) == b"%d" % number
+                        # Descriptors of the host come and go with the same numbers.
+                        if number % 50 == 0:
+                            await runtime.run_in_host(partial(_host_connection, port))
+                nursery.cancel_scope.cancel()
+            return answers
+
+        with anyio.fail_after(50):
+            assert await runtime.run(tool) == 1000
+        assert len(descriptors) < 100, "descriptors were not reused"
+
+
 class TestTheFusedDriver(Fused):
     async def test_needs_no_thread_and_takes_no_step_while_nothing_happens(
         self, runtime: TrioRuntime
@@ -396,35 +438,6 @@ class TestTheFusedDriver(Fused):
             await runtime.run(partial(tool, 20 - number))
         assert len([timer for timer in made if not timer.cancelled()]) <= 1
         assert len(made) < 20
-
-    async def test_a_thousand_connections_come_and_go(self, runtime: TrioRuntime) -> None:
-        descriptors = set()
-
-        async def serve(stream: trio.SocketStream) -> None:
-            descriptors.add(stream.socket.fileno())
-            async with stream:
-                await stream.send_all(await stream.receive_some(10))
-
-        async def tool() -> int:
-            answers = 0
-            async with trio.open_nursery() as nursery:
-                (listener,) = await nursery.start(
-                    partial(trio.serve_tcp, serve, 0, host="127.0.0.1")
-                )
-                port = listener.socket.getsockname()[1]
-                for number in range(1000):
-                    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                        await stream.send_all(b"%d" % number)
-                        answers += await stream.receive_some(10) == b"%d" % number
-                        # Descriptors of the host come and go with the same numbers.
-                        if number % 50 == 0:
-                            await runtime.run_in_host(partial(_host_connection, port))
-                nursery.cancel_scope.cancel()
-            return answers
-
-        with anyio.fail_after(50):
-            assert await runtime.run(tool) == 1000
-        assert len(descriptors) < 100, "descriptors were not reused"
 
     async def test_leaves_no_descriptor_behind(self, anyio_backend: Any) -> None:
         await (await started("fused")).aclose()
