@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from mcpd_core import CallResult, Principal, Progress
-from mcpd_task_queue.records import NewTask, Renewal, Worker
+from mcpd_task_queue.records import LogLine, NewTask, Note, Renewal, Reported, Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 
 from .vfs_kit import Operation, Watcher
@@ -215,8 +215,12 @@ def life(open_store: Callable[[], SQLiteTaskStore], clock: Ticking) -> Iterator[
     (task,) = store.claim("owner:1", 1, 10.0).result()
     assert task.id == first.task_id
     yield "claimed"
-    store.renew([Renewal(task.id, task.fence, Progress(1, 2, "half"))], 10.0).result()
+    store.renew([Renewal(task.id, task.fence)], 10.0).result()
     yield "renewed"
+    progress = Reported(Progress(1, 2, "half"), 1.0)
+    line = LogLine(1.0, "info", "half way")
+    store.note([Note(task.id, task.fence, progress, (line,))]).result()
+    yield "noted"
     assert store.complete(task.id, task.fence, CallResult("y" * 9_000)).result().accepted
     yield "completed"
     tasks = store.claim("owner:1", 6, 10.0).result()

@@ -97,6 +97,11 @@ async def running(
             await bridge.wait(store.close())
 
 
+def an_attempt(queue: TaskQueue, task: Task) -> Attempt:
+    dispatcher = queue._dispatcher
+    return Attempt(task, dispatcher.crew.built_in, dispatcher.new_notes())
+
+
 async def submit(queue: TaskQueue, tool: str = "work", **options: Any) -> str:
     task = NewTask(tool, options.pop("arguments", {}), ME, **options)
     return (await queue.submit(task)).task_id
@@ -189,7 +194,7 @@ async def test_what_was_claimed_while_the_closing_began_is_given_back(tmp_path: 
         queue._dispatcher._runner.refused_at_close = True
         task_id = await submit(queue)
         (task,) = store.claim(queue._dispatcher._owner, 1, 30).result(10)
-        await queue._dispatcher._attempt(Attempt(task, queue._dispatcher.crew.built_in))
+        await queue._dispatcher._attempt(an_attempt(queue, task))
         found = (await queue.status(ME, task_id)).task
         assert (found.state, found.attempts, found.releases) == ("ready", 0, 1)
         assert found.reason == "the server is shutting down"
@@ -220,7 +225,7 @@ async def test_an_attempt_that_is_cancelled_with_its_workers_is_recorded_as_inte
         (task,) = store.claim(queue._dispatcher._owner, 1, 30).result(10)
         with trio.CancelScope() as workers:
             workers.cancel()
-            await queue._dispatcher._attempt(Attempt(task, queue._dispatcher.crew.built_in))
+            await queue._dispatcher._attempt(an_attempt(queue, task))
         found = (await queue.status(ME, task_id)).task
         assert (found.state, found.attempts) == ("ready", 0)
         assert found.reason == "the server was stopped; it is safe to repeat"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mcpd_core import Busy, HostClosed, InvalidArguments, Principal, Progress, ToolUnavailable
 from mcpd_task_queue import answers
 from mcpd_task_queue.policy import after_refusal, verdict_on
-from mcpd_task_queue.records import Snapshot, Task
+from mcpd_task_queue.records import Reported, Snapshot, Task
 from mcpd_task_queue.retrying import Backoff
 from mcpd_task_queue.settings import TaskQueueSettings
 
@@ -82,11 +82,16 @@ def task(**options: Any) -> Task:
 
 
 def test_times_are_told_in_utc() -> None:
-    answer = answers.status(Snapshot(task(), ahead=0), Progress(1), 4)
+    answer = answers.status(Snapshot(task(), ahead=0), Reported(Progress(1), 1_700_000_000.5), 4)
     assert answer["created_at"] == "2023-11-14T22:13:20.250Z"
     assert answer["due_at"] is None
     assert datetime.fromisoformat(answer["created_at"].replace("Z", "+00:00")).timestamp() > 0
-    assert answer["progress"] == {"done": 1, "total": None, "message": ""}
+    assert answer["progress"] == {
+        "done": 1,
+        "total": None,
+        "message": "",
+        "at": "2023-11-14T22:13:20.500Z",
+    }
 
 
 def test_a_task_that_came_back_says_why_it_waits_again() -> None:

@@ -165,17 +165,19 @@ async def test_a_delayed_task_starts_when_it_is_due(start: Start) -> None:
         assert pending.startswith("1 task scheduled, next due in 3")
 
 
-async def test_progress_is_seen_while_the_task_runs_and_kept_with_its_lease(
+async def test_progress_is_seen_while_the_task_runs_and_is_stored_soon(
     start: Start, log: list[str]
 ) -> None:
-    async with start(task_queue={"lease": 1}) as host:
+    async with start() as host:
         task_id = await submit(host, "hold")
         answer = await until(host, task_id, lambda s: s["progress"] is not None)
+        at = answer["progress"].pop("at")
+        assert answer["started_at"] <= at
         assert answer["progress"] == {"done": 1.0, "total": 4.0, "message": "holding"}
         assert answer["why"] == "runs, attempt 1 of 3"
         queue = await service(host)
         await eventually(lambda: stored(queue, task_id).progress is not None)
-        assert stored(queue, task_id).progress.message == "holding"
+        assert stored(queue, task_id).progress.progress.message == "holding"
         assert host.pending() == ["1 task running"]
 
 

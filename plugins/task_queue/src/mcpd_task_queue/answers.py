@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from mcpd_core import Health, Progress
+from mcpd_core import Health
 
 from .capabilities import Capabilities
 from .metrics import Metric, to_json
@@ -17,6 +17,7 @@ from .models import (
     Engine,
     FailedAttemptReport,
     LargeAnswer,
+    LogEntry,
     PartOfResult,
     PausedQueue,
     ProgressReport,
@@ -31,8 +32,10 @@ from .records import (
     Activity,
     Hold,
     LargeResult,
+    LogLine,
     Pause,
     QueueStats,
+    Reported,
     ResultPart,
     Snapshot,
     Task,
@@ -85,7 +88,7 @@ def summary(task: Task) -> TaskSummary:
 
 
 def status(
-    snapshot: Snapshot, latest: Progress | None, workers: int, holding: str = ""
+    snapshot: Snapshot, latest: Reported | None, workers: int, holding: str = ""
 ) -> TaskStatus:
     """Describe a task at length.
 
@@ -118,6 +121,8 @@ def status(
             }
             for event in snapshot.events
         ],
+        "logs": [log_entry(line) for line in snapshot.logs],
+        "logged": snapshot.logged,
     }
 
 
@@ -133,10 +138,26 @@ def failed_attempt(failure: FailedAttempt) -> FailedAttemptReport:
     }
 
 
-def _progress(progress: Progress | None) -> ProgressReport | None:
-    if progress is None:
+def _progress(reported: Reported | None) -> ProgressReport | None:
+    if reported is None:
         return None
-    return {"done": progress.done, "total": progress.total, "message": progress.message}
+    progress, at = reported
+    return {
+        "done": progress.done,
+        "total": progress.total,
+        "message": progress.message,
+        "at": iso(at),
+    }
+
+
+def log_entry(line: LogLine) -> LogEntry:
+    """Describe a line that a tool has logged."""
+    return {
+        "at": iso(line.at),
+        "level": line.level,
+        "message": line.message,
+        "attempt": line.attempt,
+    }
 
 
 def why(snapshot: Snapshot, workers: int, holding: str = "") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +14,9 @@ from mcpd_core import CallRefused, CallResult, HostClosed, McpdError, Progress, 
 from .announcing import Announcer
 from .cancelling import left_behind
 from .errors import TaskRefused
+from .notes import Notes
 from .policy import DEADLINE, after_refusal, verdict_on
-from .records import Recorded, Task
+from .records import Note, Recorded, Task
 from .retrying import Backoff
 from .slots import Slots
 from .store import TaskStore
@@ -33,6 +33,7 @@ class Attempt:
     """A task that runs here.
 
     :ivar slots: whose it is; one of them is taken until it has ended.
+    :ivar notes: what the tool says of itself.
     :ivar scope: cancels the call.
     :ivar cause: why the scope was cancelled, as the first half of a sentence.
     :ivar grace: seconds that the tool has to clean up when the call is cancelled.
@@ -43,19 +44,17 @@ class Attempt:
 
     task: Task
     slots: Slots
+    notes: Notes
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     cause: str = "the server was stopped"
     grace: float = 10.0
     asked_at: float | None = None
-    progress: Progress | None = None
     ended: bool = False
     lost: bool = False
 
-    def on_progress(self, progress: Progress) -> None:
-        """Keep the latest report; it is stored when the lease is renewed."""
-        total = progress.total
-        if math.isfinite(progress.done) and (total is None or math.isfinite(total)):
-            self.progress = progress
+    def take_note(self) -> Note | None:
+        """Return what the tool has said since the last time; ``None`` when it has said nothing."""
+        return self.notes.take(self.task.id, self.task.fence)
 
     def cancel(self, cause: str) -> None:
         """Interrupt the call."""
@@ -132,11 +131,16 @@ class Runner:
             within=_time_left(task),
             cancel_grace=lambda: attempt.grace,
             on_progress=partial(self._on_progress, attempt),
+            on_log=attempt.notes.on_log,
             max_result_bytes=self._largest_result,
         )
 
     def _on_progress(self, attempt: Attempt, progress: Progress) -> None:
-        attempt.on_progress(progress)
+        attempt.notes.on_progress(progress)
+        self._announcer.progressed(attempt.task)
+
+    def announce(self, attempt: Attempt) -> None:
+        """Tell who follows the task that there is something new about it."""
         self._announcer.progressed(attempt.task)
 
     def _ended(self, task: Task, result: CallResult) -> Record:

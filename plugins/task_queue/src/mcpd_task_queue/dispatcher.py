@@ -18,6 +18,7 @@ from .bridge import Bridge
 from .cancelling import why_it_still_runs
 from .errors import StoreBroken, StoreClosed, StoreError, TaskRefused
 from .metrics import Meter
+from .notes import Notes
 from .records import Change, Recorded, Renewal, Task, Worker
 from .retrying import Backoff
 from .settings import TaskQueueSettings
@@ -29,6 +30,8 @@ from .store import TaskStore
 LONGEST_NAP = 30.0
 #: Seconds between two looks for tasks whose retention has passed.
 PURGE_EVERY = 3_600.0
+#: Seconds after a tool has said something until it is stored, with what others say meanwhile.
+NOTE_AFTER = 0.5
 #: Waits while the store takes no changes: the first one, and the longest, in seconds.
 STORE_RETRY = Backoff(0.5, 10.0)
 
@@ -86,6 +89,11 @@ class Dispatcher:
         self._schedule = Signal()
         self._holding = Signal()
         self._freed = Signal()
+        self._noted = Signal()
+
+    def new_notes(self) -> Notes:
+        """Return where an attempt keeps what its tool says, until that is stored."""
+        return Notes(self._settings.log_lines, lambda: self._bridge.post(self._noted.set))
 
     def engage(self, worker: Worker) -> None:
         """Have a registered worker take tasks from now on, or change what it takes."""
@@ -165,6 +173,7 @@ class Dispatcher:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_leases)
             nursery.start_soon(self._keep_time)
+            nursery.start_soon(self._keep_notes)
             await self._claim(nursery)
 
     async def stop(self) -> None:
@@ -208,7 +217,7 @@ class Dispatcher:
                     self._store.claim(self._owner, wanted, self._settings.lease, slots.worker)
                 )
             for task in tasks:
-                attempt = Attempt(task, slots, grace=self._settings.cancel_grace)
+                attempt = Attempt(task, slots, self.new_notes(), grace=self._settings.cancel_grace)
                 self.attempts[task.id] = attempt
                 if task.id in self._cancel_on_arrival:
                     attempt.cancel("it was interrupted")
@@ -258,7 +267,7 @@ class Dispatcher:
         failures = 0
         while not attempt.lost:
             try:
-                recorded = await self._bridge.wait(record())
+                recorded = await self._record_once(attempt, record)
             except TaskRefused as refused:
                 record = self._runner.not_kept(task, refused)
                 continue
@@ -292,6 +301,24 @@ class Dispatcher:
             outcome = "retried" if record.func.__name__ == "fail" else "released"
         self.meter.attempts[outcome] += 1
 
+    async def _record_once(self, attempt: Attempt, record: Record) -> Recorded:
+        """Record how an attempt ended; ahead of that, and in its commit, what its tool said last.
+
+        :raises StoreError: when the outcome could not be recorded.
+        :raises TaskRefused: when the store does not take it.
+        """
+        note = attempt.take_note()
+        noted = None if note is None else self._store.note([note])
+        try:
+            return await self._bridge.wait(record())
+        finally:
+            if note is not None and noted is not None:
+                try:
+                    await self._bridge.wait(noted)
+                except StoreError as error:
+                    self._log.error("What task %s said is not stored: %s", note.task_id, error)
+                    attempt.notes.put_back(note)
+
     # --- time -------------------------------------------------------------------------------------
 
     async def _keep_leases(self) -> None:
@@ -301,7 +328,7 @@ class Dispatcher:
             while self.attempts:
                 await trio.sleep(self._settings.lease / 3)
                 held = list(self.attempts.values())
-                renewals = [Renewal(a.task.id, a.task.fence, a.progress) for a in held]
+                renewals = [Renewal(a.task.id, a.task.fence) for a in held]
                 try:
                     answers = await self._bridge.wait(
                         self._store.renew(renewals, self._settings.lease)
@@ -316,6 +343,34 @@ class Dispatcher:
                 # Only now: a process that was stopped for a while must not take its own tasks for
                 # abandoned.
                 await self._sweep()
+
+    async def _keep_notes(self) -> None:
+        """Store what tools have said, of all of them together, soon after one has said something.
+
+        Nothing wakes up while nothing is said, and a tool that says much costs no more than one
+        that says a little every time.
+        """
+        failures = 0
+        while True:
+            await self._noted.wait()
+            await trio.sleep(STORE_RETRY.after(failures) if failures else NOTE_AFTER)
+            said = [(a, note) for a in self.attempts.values() if (note := a.take_note())]
+            if not said:
+                continue
+            try:
+                await self._bridge.wait(self._store.note([note for _, note in said]))
+            except StoreError as error:
+                failures += 1
+                self._log.error("Progress and log lines cannot be stored: %s", error)
+                if isinstance(error, (StoreBroken, StoreClosed)):
+                    return
+                for attempt, note in said:
+                    attempt.notes.put_back(note)
+                continue
+            failures = 0
+            for attempt, note in said:
+                if note.lines:
+                    self._runner.announce(attempt)
 
     def _lose(self, attempt: Attempt) -> None:
         if attempt.ended or attempt.scope.cancel_called:

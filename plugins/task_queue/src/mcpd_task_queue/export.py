@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .answers import failed_attempt, iso
+from .answers import failed_attempt, iso, log_entry
 from .records import Exported, Filter, Snapshot, TaskState
 
 #: Bytes of arguments and results that an answer may be asked to have.
@@ -85,7 +86,7 @@ def line_of(snapshot: Snapshot, problem: str | None = None) -> dict[str, Any]:
         "finished_at": iso(task.finished_at),
         "progress": None
         if progress is None
-        else {"done": progress.done, "total": progress.total, "message": progress.message},
+        else {**asdict(progress.progress), "at": iso(progress.at)},
         "worker": task.worker,
         "cron": task.cron,
         "timezone": task.timezone,
@@ -105,6 +106,8 @@ def line_of(snapshot: Snapshot, problem: str | None = None) -> dict[str, Any]:
             }
             for event in snapshot.events
         ],
+        "logs": [log_entry(line) for line in snapshot.logs],
+        "logged": snapshot.logged,
     }
     return line if problem is None else {**line, "result_problem": problem}
 

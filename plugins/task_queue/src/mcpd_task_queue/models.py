@@ -31,6 +31,16 @@ class ProgressReport(TypedDict):
     done: float
     total: float | None
     message: str
+    at: Annotated[Time, Field(description="When the tool reported it.")]
+
+
+class LogEntry(TypedDict):
+    """One line that a running tool has logged."""
+
+    at: Time
+    level: str
+    message: Annotated[str, Field(description="Shortened, if it was long.")]
+    attempt: Annotated[int, Field(description="That logged it, counted from 1.")]
 
 
 class Event(TypedDict):
@@ -124,6 +134,13 @@ class TaskStatus(TaskSummary):
         Field(description="Without success, oldest first; of many the first 3 and the latest 20."),
     ]
     events: Annotated[list[Event], Field(description="The latest ones, oldest first.")]
+    logs: Annotated[
+        list[LogEntry], Field(description="The last lines that the tool logged, oldest first.")
+    ]
+    logged: Annotated[
+        int,
+        Field(description="How many it has logged in all; only the last ones are kept."),
+    ]
 
 
 class LargeAnswer(TypedDict):

@@ -147,7 +147,7 @@ class Task:
     run_at: float | None
     started_at: float | None
     finished_at: float | None
-    progress: Progress | None
+    progress: Reported | None
     cancelling: bool
     releases: int = 0
     worker: str | None = None
@@ -236,6 +236,8 @@ class Snapshot:
     :ivar pause: of its queue, if that is paused.
     :ivar failures: the attempts without success, oldest first; the middle of many is left out.
     :ivar holds: limits that keep it from being started although a worker may be free.
+    :ivar logs: the last lines that its tool logged, oldest first.
+    :ivar logged: how many lines it has logged in all, when any were asked for.
     """
 
     task: Task
@@ -244,6 +246,8 @@ class Snapshot:
     pause: Pause | None = None
     failures: tuple[FailedAttempt, ...] = ()
     holds: tuple[Hold, ...] = ()
+    logs: tuple[LogLine, ...] = ()
+    logged: int = 0
 
 
 @dataclass(frozen=True)
@@ -404,11 +408,46 @@ class Cancelled:
 
 @dataclass(frozen=True)
 class Renewal:
-    """A request to keep a running task; it carries the latest progress along."""
+    """A request to keep a running task."""
 
     task_id: str
     fence: int
-    progress: Progress | None = None
+
+
+class Reported(NamedTuple):
+    """Progress of a task, and when it was reported."""
+
+    progress: Progress
+    at: float
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line that a tool has logged.
+
+    :ivar attempt: that logged it, counted from 1.
+    """
+
+    at: float
+    level: str
+    message: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a running attempt has said since it was last asked.
+
+    :ivar progress: the latest; ``None`` when there was none.
+    :ivar lines: the last log lines, oldest first.
+    :ivar dropped: how many further lines there were before those.
+    """
+
+    task_id: str
+    fence: int
+    progress: Reported | None = None
+    lines: tuple[LogLine, ...] = ()
+    dropped: int = 0
 
 
 @dataclass(frozen=True)

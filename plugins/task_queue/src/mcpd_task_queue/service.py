@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from mcpd_core import Finding, Health, Principal, Progress, ServiceHost
+from mcpd_core import Finding, Health, Principal, ServiceHost
 
 from .announcing import Announcer
 from .bridge import Bridge
@@ -35,6 +35,7 @@ from .records import (
     Pause,
     QueueChanged,
     QueueStats,
+    Reported,
     ResultPart,
     Snapshot,
     Submitted,
@@ -65,6 +66,8 @@ async def open_service(host: ServiceHost) -> AsyncIterator[TaskQueue]:
             host.data_dir / "task_queue" / "tasks.db",
             durability=settings.durability,
             retention=settings.retention,
+            retention_of=settings.retention_of_states,
+            log_lines=settings.log_lines,
             largest_arguments=settings.largest_arguments,
             largest_log=settings.largest_log,
             ageing=settings.ageing,
@@ -226,20 +229,24 @@ class TaskQueue:
         submitted = iter(stored)
         return [next(submitted) if answer is None else answer for answer in answers]
 
-    async def status(self, principal: Principal, task_id: str, *, events: int = 50) -> Snapshot:
-        """Look a task up, with its latest events.
+    async def status(
+        self, principal: Principal, task_id: str, *, events: int = 50, logs: int = 0
+    ) -> Snapshot:
+        """Look a task up, with its latest events and the last of its log lines.
 
         :raises UnknownTask: when the principal has none of that id.
         """
-        return await self._get(principal, task_id, events=events)
+        return await self._get(principal, task_id, events=events, logs=logs)
 
     async def everything(self, principal: Principal, task_id: str, largest: int) -> Snapshot:
-        """Look a task up with its payload and its latest events.
+        """Look a task up with its payload, its latest events and the last of its log lines.
 
         :param largest: bytes of the largest result that is read.
         :raises UnknownTask: when the principal has none of that id.
         """
-        return await self._get(principal, task_id, payload=True, events=50, largest=largest)
+        return await self._get(
+            principal, task_id, payload=True, events=50, logs=20, largest=largest
+        )
 
     async def result(
         self,
@@ -289,10 +296,10 @@ class TaskQueue:
             raise UnknownTask(task_id)
         return snapshot
 
-    def progress(self, task_id: str) -> Progress | None:
+    def progress(self, task_id: str) -> Reported | None:
         """Return the latest progress of a task that runs here; what is stored is a little older."""
         attempt = self._dispatcher.attempts.get(task_id)
-        return None if attempt is None else attempt.progress
+        return None if attempt is None else attempt.notes.latest
 
     async def find(
         self,

@@ -8,6 +8,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .limits import Limit, Limits
+from .records import TaskState
+
+Retention = Annotated[float, Field(ge=0, le=3_650 * 86_400)]
+#: Seconds for which dead tasks are kept at least, unless the settings name another number: they
+#: wait for somebody who looks.
+DEAD_RETENTION = 30 * 86_400.0
 
 
 class LimitSettings(BaseModel):
@@ -41,6 +47,20 @@ class LimitSettings(BaseModel):
 
 class QueueSettings(LimitSettings):
     """What holds for one queue; it is one for all principals who name it."""
+
+
+class RetentionOf(BaseModel):
+    """How long tasks are kept that ended in a certain state, in seconds. An uncertain task has not
+    ended: it is kept until a person has resolved it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    succeeded: Retention | None = None
+    failed: Retention | None = None
+    cancelled: Retention | None = None
+    dead: Annotated[
+        Retention | None, Field(description="By default 30 days, or `retention` if that is longer.")
+    ] = None
 
 
 class TaskQueueSettings(BaseModel):
@@ -78,6 +98,17 @@ class TaskQueueSettings(BaseModel):
             description="How long a task and its result are kept after it has ended.",
         ),
     ] = 7 * 86_400.0
+    retention_of: Annotated[
+        RetentionOf, Field(description="The same for tasks that ended in a certain state.")
+    ] = RetentionOf()
+    log_lines: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="How many of the last lines are kept that the tool of a task has logged.",
+        ),
+    ] = 200
     largest_arguments: Annotated[
         int,
         Field(
@@ -167,6 +198,18 @@ class TaskQueueSettings(BaseModel):
     def limits(self) -> Limits:
         """Return what holds tasks back."""
         return Limits(_limits(self.queues), _limits(self.tools))
+
+    @property
+    def retention_of_states(self) -> dict[TaskState, float]:
+        """How long tasks are kept that ended in a state, for each such state."""
+        of = self.retention_of
+        dead = max(self.retention, DEAD_RETENTION) if of.dead is None else of.dead
+        return {
+            "succeeded": self.retention if of.succeeded is None else of.succeeded,
+            "failed": self.retention if of.failed is None else of.failed,
+            "cancelled": self.retention if of.cancelled is None else of.cancelled,
+            "dead": dead,
+        }
 
 
 def _limits(settings: Mapping[str, LimitSettings]) -> dict[str, Limit]:

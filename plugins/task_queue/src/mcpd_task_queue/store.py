@@ -36,6 +36,7 @@ from .records import (
     Exported,
     Filter,
     NewTask,
+    Note,
     Page,
     Pause,
     QueueChanged,
@@ -112,7 +113,14 @@ class TaskStore(Protocol):
         ...
 
     def renew(self, renewals: Sequence[Renewal], lease: float) -> Future[list[Recorded]]:
-        """Prolong leases, also ones that have run out if nobody noticed, and store progress."""
+        """Prolong leases, also ones that have run out if nobody noticed."""
+        ...
+
+    def note(self, notes: Sequence[Note]) -> Future[list[Recorded]]:
+        """Store progress and log lines of attempts that own their tasks.
+
+        Of the lines of a task, over all its attempts, the last ones are kept.
+        """
         ...
 
     def complete(self, task_id: str, fence: int, result: CallResult) -> Future[Recorded]:
@@ -246,6 +254,7 @@ class TaskStore(Protocol):
         *,
         payload: bool = False,
         events: int = 0,
+        logs: int = 0,
         largest: int | None = None,
         failures: bool = False,
     ) -> Future[Snapshot | None]:
@@ -253,6 +262,7 @@ class TaskStore(Protocol):
 
         :param payload: whether to read arguments, result and error.
         :param events: how many of its latest events to read.
+        :param logs: how many of the last lines to read that its tool has logged.
         :param largest: of a result whose JSON takes more bytes, only how large it is; ``None`` to
             read any.
         :param failures: whether to read its attempts without success; of many, the first 3 and the

@@ -15,6 +15,7 @@ from mcpd_task_queue.records import (
     SETTLED,
     Cancelled,
     NewTask,
+    Note,
     Recorded,
     Renewal,
     Submitted,
@@ -25,6 +26,7 @@ from mcpd_task_queue.records import (
 )
 from mcpd_task_queue.store import Verdict
 
+from . import noting
 from .failures import bury_expired, cut_off, keep, no_time_for_another, until
 from .order import Ready, best, everything, lowest
 from .rows import (
@@ -179,7 +181,7 @@ def _start(
     rows = tx.execute(
         "UPDATE task SET state = 'running', owner = ?, lease_until = ?, fence = fence + 1,"
         " attempts = attempts + 1, started_at = ?, updated_at = ?, reason = '', run_at = NULL,"
-        " progress_done = NULL, progress_total = NULL, progress_message = NULL,"
+        " progress_done = NULL, progress_total = NULL, progress_message = NULL, progress_at = NULL,"
         f" events = events + 1, worker = ? WHERE seq IN ({', '.join('?' * len(place))})"
         f" RETURNING {COLUMNS}",
         (
@@ -247,15 +249,22 @@ def renew(
     for renewal in renewals:
         row, answer = _owned(tx, renewal.task_id, renewal.fence)
         if row is not None:
-            progress = renewal.progress
             tx.execute("UPDATE task SET lease_until = ? WHERE seq = ?", (tx.now + lease, row.seq))
-            if progress is not None:
-                tx.execute(
-                    "UPDATE task SET progress_done = ?, progress_total = ?, progress_message = ?"
-                    " WHERE seq = ?",
-                    (progress.done, progress.total, shorten(progress.message), row.seq),
-                )
             leases.grant(tx.undo, row.seq, tx.monotonic + lease)
+        answers.append(answer)
+    return answers
+
+
+def note(tx: Transaction, notes: Iterable[Note], most: int) -> list[Recorded]:
+    """Store what attempts have said that still own their tasks.
+
+    :param most: log lines that are kept of a task.
+    """
+    answers = []
+    for said in notes:
+        row, answer = _owned(tx, said.task_id, said.fence)
+        if row is not None:
+            noting.keep(tx, row, said, most)
         answers.append(answer)
     return answers
 

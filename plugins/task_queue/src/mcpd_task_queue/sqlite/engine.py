@@ -16,6 +16,7 @@ from mcpd_task_queue.errors import StoreUnusable
 from mcpd_task_queue.limits import Limits
 from mcpd_task_queue.metrics import Metric
 from mcpd_task_queue.records import (
+    FINAL,
     STATES,
     Activity,
     BackedUp,
@@ -25,6 +26,7 @@ from mcpd_task_queue.records import (
     Exported,
     Filter,
     NewTask,
+    Note,
     Page,
     Pause,
     QueueChanged,
@@ -58,6 +60,8 @@ from .worker import Reader, Writer
 LARGEST_ARGUMENTS = 1024 * 1024
 #: Seconds of waiting that are worth a step of priority.
 AGEING = 300.0
+#: Log lines that are kept of one task.
+LOG_LINES = 200
 #: Bytes of JSON that the result of one task may take, and up to how many it is in the database.
 LARGEST_RESULT = 64 * 1024 * 1024
 INLINE_RESULT = 64 * 1024
@@ -74,6 +78,8 @@ class SQLiteTaskStore:
     :param durability: ``full`` (fsync before every answer) or ``normal`` (what was acknowledged in
         the last seconds before a power cut may be lost; the death of the process loses nothing).
     :param retention: seconds for which a task is kept after it has ended.
+    :param retention_of: the same for those that ended in a state, where it differs.
+    :param log_lines: how many lines of a task's log are kept.
     :param largest_arguments: bytes of JSON that one task's arguments may take.
     :param ageing: seconds of waiting that are worth a step of priority; 0 for none.
     :param largest_log: bytes of the write-ahead log beyond which new tasks are refused; it gets
@@ -93,6 +99,8 @@ class SQLiteTaskStore:
         *,
         durability: Durability = "full",
         retention: float = 7 * 86_400.0,
+        retention_of: Mapping[TaskState, float] | None = None,
+        log_lines: int = LOG_LINES,
         largest_arguments: int = LARGEST_ARGUMENTS,
         largest_log: int = LARGEST_LOG,
         ageing: float = AGEING,
@@ -103,7 +111,8 @@ class SQLiteTaskStore:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
-        self._retention = retention
+        self._retention = dict.fromkeys(FINAL, retention) | dict(retention_of or {})
+        self._log_lines = log_lines
         self._largest = largest_arguments
         self._capabilities = Capabilities(
             engine="sqlite",
@@ -230,8 +239,12 @@ class SQLiteTaskStore:
         )
 
     def renew(self, renewals: Sequence[Renewal], lease: float) -> Future[list[Recorded]]:
-        """Prolong leases, and store progress."""
+        """Prolong leases."""
         return self._writer.do(lambda tx: changes.renew(tx, self._leases, renewals, lease))
+
+    def note(self, notes: Sequence[Note]) -> Future[list[Recorded]]:
+        """Store what attempts have said."""
+        return self._writer.do(lambda tx: changes.note(tx, notes, self._log_lines))
 
     def complete(self, task_id: str, fence: int, result: CallResult) -> Future[Recorded]:
         """Record that a task succeeded."""
@@ -349,6 +362,7 @@ class SQLiteTaskStore:
         *,
         payload: bool = False,
         events: int = 0,
+        logs: int = 0,
         largest: int | None = None,
         failures: bool = False,
     ) -> Future[Snapshot | None]:
@@ -364,6 +378,7 @@ class SQLiteTaskStore:
                 self._ledger,
                 self._steady(),
                 largest,
+                logs,
             )
         )
         return self._results.fill(found, largest) if payload else found

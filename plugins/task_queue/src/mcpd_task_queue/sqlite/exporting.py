@@ -13,6 +13,7 @@ from typing import Any
 from mcpd_core import Principal
 from mcpd_task_queue.records import Exported, Filter, LargeResult, Snapshot
 
+from . import noting
 from .failures import shown
 from .queries import conditions_of
 from .rows import COLUMNS, SEQ, event_from, task_from
@@ -22,6 +23,8 @@ PAGE = 200
 #: Places that are looked at for one page at most, so that a filter that nothing fits is answered
 #: as soon as any other: with an empty page that is not the last one.
 SPAN = 20_000
+#: Log lines of a task: as many as there are.
+ALL = -1
 
 
 def read(
@@ -72,5 +75,12 @@ def _everything(connection: sqlite3.Connection, row: tuple[Any, ...]) -> tuple[S
     large = None if blob is None else LargeResult(size, blob)
     task = task_from(row, arguments=arguments, result=result, error=error, large=large)
     took = len(arguments) + (size or len(result or ""))
-    history = tuple(map(event_from, events))
-    return Snapshot(task, events=history, failures=shown(connection, seq)), took
+    lines, logged = noting.read(connection, seq, ALL)
+    snapshot = Snapshot(
+        task,
+        events=tuple(map(event_from, events)),
+        failures=shown(connection, seq),
+        logs=lines,
+        logged=logged,
+    )
+    return snapshot, took

@@ -23,6 +23,7 @@ from mcpd_task_queue.records import (
     TaskState,
 )
 
+from . import noting
 from .failures import next_expiry, shown
 from .lanes import Room
 from .ledger import Ledger
@@ -40,8 +41,10 @@ def get(
     ledger: Ledger,
     steady: float,
     largest: int | None,
+    logs: int,
 ) -> Snapshot | None:
-    """Read one task, its place among the ready ones, its latest events, and its failures.
+    """Read one task, its place among the ready ones, its latest events, its failures and the last
+    of its log lines.
 
     :param largest: bytes of the largest result that is read, when ``payload`` is; one that is a
         file is not read here, whatever its size.
@@ -77,6 +80,7 @@ def get(
             lanes = [name for name in occupied(connection) if room.left(name) >= 1]
         ahead = ahead_of(connection, _ready(row), ledger.ageing, lanes)
     (pause,) = pauses(connection, principal, task.queue) or (None,)
+    lines, logged = noting.read(connection, seq, logs) if logs else ((), 0)
     return Snapshot(
         task,
         ahead,
@@ -84,6 +88,8 @@ def get(
         pause,
         shown(connection, seq) if failures else (),
         tuple(holds),
+        lines,
+        logged,
     )
 
 
@@ -219,7 +225,9 @@ def activity(connection: sqlite3.Connection, principal: Principal, since: float)
     return Activity(
         *connection.execute(
             "SELECT count(*), avg(started_at - created_at), avg(finished_at - started_at)"
-            " FROM task INDEXED BY task_settled WHERE finished_at >= ? AND started_at IS NOT NULL"
+            " FROM task INDEXED BY task_settled"
+            " WHERE state IN ('succeeded', 'failed', 'cancelled', 'dead')"
+            " AND finished_at >= ? AND started_at IS NOT NULL"
             " AND principal_kind = ? AND principal_id = ?",
             (since, principal.kind, principal.id),
         ).fetchone()

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from mcpd_core import CallResult, Principal, Progress
 from mcpd_task_queue.errors import TaskRefused
-from mcpd_task_queue.records import LargeResult, Task, TaskEvent, TaskState
+from mcpd_task_queue.records import LargeResult, Reported, Task, TaskEvent, TaskState
 from mcpd_task_queue.retrying import FailedAttempt, RetryPolicy
 
 _COLUMNS = (
@@ -41,6 +41,7 @@ _COLUMNS = (
     "progress_done",
     "progress_total",
     "progress_message",
+    "progress_at",
     "cancelling",
     "releases",
     "events",
@@ -119,6 +120,7 @@ def task_from(
         progress_done,
         progress_total,
         progress_message,
+        progress_at,
         cancelling,
         releases,
         _events,
@@ -161,7 +163,10 @@ def task_from(
         progress=(
             None
             if progress_done is None
-            else Progress(progress_done, progress_total, progress_message)
+            else Reported(
+                Progress(progress_done, progress_total, progress_message),
+                updated_at if progress_at is None else progress_at,
+            )
         ),
         cancelling=bool(cancelling),
         releases=releases,

@@ -251,11 +251,26 @@ _VERSION_4 = (
 )
 
 # Large results, which are files beside the database: the name of the file, and how many bytes it
-# has. The index says whether anything still refers to a file.
+# has. The index says whether anything still refers to a file. Log lines of tools. What has ended is
+# found by its state as well, since how long it is kept depends on that.
 _VERSION_5 = (
     "ALTER TABLE payload ADD COLUMN blob TEXT",
     "ALTER TABLE payload ADD COLUMN blob_size INTEGER",
     "CREATE INDEX payload_blob ON payload (blob) WHERE blob IS NOT NULL",
+    "ALTER TABLE task ADD COLUMN progress_at REAL",
+    """
+    CREATE TABLE log_line (
+        seq INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        at REAL NOT NULL,
+        attempt INTEGER NOT NULL,
+        level TEXT NOT NULL,
+        message TEXT NOT NULL,
+        PRIMARY KEY (seq, n)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "DROP INDEX task_settled",
+    "CREATE INDEX task_settled ON task (state, finished_at) WHERE finished_at IS NOT NULL",
 )
 
 # How attempts follow each other, and what came of those without success. Nothing is written here

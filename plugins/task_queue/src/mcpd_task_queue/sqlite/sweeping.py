@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from mcpd_task_queue.records import Swept, TaskState, Whose
+from collections.abc import Mapping
+
+from mcpd_task_queue.records import Swept, TaskState
 
 from .failures import cut_off, expire
+from .purging import PURGE_LIMIT, purge
 from .schedules import fire
 from .transitions import Leases, Row, move, select
 from .worker import Transaction
@@ -27,10 +30,13 @@ def recover(tx: Transaction, leases: Leases, owner: str) -> Swept:
     return tally.swept(more=SWEEP_LIMIT in (len(left), len(released)))
 
 
-def sweep(tx: Transaction, leases: Leases, retention: float, freed: list[str]) -> Swept:
+def sweep(
+    tx: Transaction, leases: Leases, retention: Mapping[TaskState, float], freed: list[str]
+) -> Swept:
     """Make due tasks ready and recurring ones into tasks, bury those whose deadline passed,
     interrupt those whose lease ran out, purge the old ones.
 
+    :param retention: see `purging.purge`.
     :param freed: receives the names of the files that purged tasks referred to.
     """
     tally = _Tally()
@@ -49,21 +55,9 @@ def sweep(tx: Transaction, leases: Leases, retention: float, freed: list[str]) -
             tally.add(move(tx, row, "ready", "due", run_at=None))
     for row in _expired(tx, leases):
         tally.add(cut_off(tx, leases, row, "its lease ran out", row.attempts))
-    old = tx.execute(
-        "SELECT seq, id, state, principal_kind, principal_id, queue FROM task"
-        " WHERE finished_at IS NOT NULL AND finished_at < ?"
-        f" ORDER BY finished_at LIMIT {SWEEP_LIMIT}",
-        (tx.now - retention,),
-    ).fetchall()
-    for table in ("task", "event", "attempt"):
-        tx.executemany(f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq, *_ in old])
-    for seq, *_ in old:
-        for (blob,) in tx.execute("DELETE FROM payload WHERE seq = ? RETURNING blob", (seq,)):
-            if blob is not None:
-                freed.append(blob)
-    for _, task_id, state, *whose in old:
-        tx.note(task_id, state, None, whose=Whose(*whose))
-    return tally.swept(purged=len(old), more=SWEEP_LIMIT in (buried, len(due), len(old)))
+    purged = purge(tx, retention, freed)
+    more = SWEEP_LIMIT in (buried, len(due)) or purged == PURGE_LIMIT
+    return tally.swept(purged=purged, more=more)
 
 
 def _expired(tx: Transaction, leases: Leases) -> list[Row]:

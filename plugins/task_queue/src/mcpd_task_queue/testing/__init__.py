@@ -38,6 +38,7 @@ pytest.register_assert_rewrite(
             "limiting",
             "looking",
             "managing",
+            "noting",
             "ordering",
             "outcomes",
             "recurring",
@@ -54,6 +55,7 @@ from .exporting import Exporting  # noqa: E402
 from .limiting import Limiting  # noqa: E402
 from .looking import Looking  # noqa: E402
 from .managing import Managing  # noqa: E402
+from .noting import Noting  # noqa: E402
 from .ordering import Ordering  # noqa: E402
 from .outcomes import Outcomes  # noqa: E402
 from .recurring import Recurring  # noqa: E402
@@ -73,6 +75,7 @@ class TaskStoreConformance(
     Looking,
     Exporting,
     Managing,
+    Noting,
     Recurring,
     Results,
     Retrying,

@@ -13,7 +13,8 @@ from mcpd_task_queue.records import NewTask, Snapshot, Task, Worker
 from mcpd_task_queue.store import TaskStore
 
 #: Opens the store of the test, anew after it was closed, or another one by its name. Takes
-#: ``retention`` and ``ageing`` in seconds, ``largest_arguments`` and ``largest_result`` in bytes.
+#: ``retention`` and ``ageing`` in seconds, ``retention_of`` with seconds by state,
+#: ``largest_arguments`` and ``largest_result`` in bytes, and ``log_lines``, a number.
 OpenStore: TypeAlias = Callable[..., TaskStore]
 #: Makes a `NewTask` of which only what matters is said.
 New: TypeAlias = Callable[..., NewTask]

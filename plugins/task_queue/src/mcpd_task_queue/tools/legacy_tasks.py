@@ -75,10 +75,10 @@ async def task_status(
     queue, found = await _find(ctx, task_id)
     snapshot = await queue.status(ctx.principal, found)
     task = snapshot.task
-    progress = queue.progress(found) or task.progress
+    reported = queue.progress(found) or task.progress
     percent = None
-    if progress is not None and progress.total:
-        percent = 100 * progress.done / progress.total
+    if reported is not None and reported.progress.total:
+        percent = 100 * reported.progress.done / reported.progress.total
     return legacy.success(
         [],
         task_id=task_id,

@@ -30,8 +30,16 @@ _AROUND_PART, _LEAST_PART = 1_500, 64
     idempotent=True,
     open_world=False,
 )
-async def get_task_status(task_id: TaskId, ctx: Context) -> TaskStatus:
-    """Tell how a task is: its state and why, its place in the queue, attempts, progress, events.
+async def get_task_status(
+    task_id: TaskId,
+    ctx: Context,
+    log_lines: Annotated[
+        int,
+        Field(ge=0, le=1_000, description="How many of the last lines that its tool logged."),
+    ] = 20,
+) -> TaskStatus:
+    """Tell how a task is: its state and why, its place in the queue, attempts, progress, events,
+    and what its tool logged.
 
     States: 'scheduled' waits for a time, 'ready' for a free worker, 'paused' for its queue to be
     resumed, 'running'; 'succeeded'; 'failed' (trying again is of no use), 'dead' (all attempts
@@ -39,7 +47,7 @@ async def get_task_status(task_id: TaskId, ctx: Context) -> TaskStatus:
     person has to look, then resolve_task).
     """
     queue = await service(ctx)
-    snapshot = await queue.status(ctx.principal, task_id)
+    snapshot = await queue.status(ctx.principal, task_id, logs=log_lines)
     holding = queue.why_it_still_runs(snapshot.task)
     return answers.status(snapshot, queue.progress(task_id), queue.workers, holding)
 
