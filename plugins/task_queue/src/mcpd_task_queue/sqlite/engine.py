@@ -350,8 +350,7 @@ class SQLiteTaskStore:
         """Make due tasks ready, interrupt those whose lease has run out, purge old ones."""
         freed: list[str] = []
         swept = self._writer.do(lambda tx: sweeping.sweep(tx, self._leases, self._retention, freed))
-        swept.add_done_callback(lambda _: self._results.forget(freed))
-        return swept
+        return self._results.forget(swept, freed)
 
     # --- look-ups ---------------------------------------------------------------------------------
 

@@ -137,10 +137,17 @@ class Results:
         text = self._keeper.blobs.read(part.whole.sha256, part.offset, length)
         return replace(part, text=text.decode("ascii"))
 
-    def forget(self, names: Sequence[str]) -> None:
-        """Remove those files, soon, to which no task refers any more."""
-        if names:
-            self._keeper.collect(names)
+    def forget(self, change: Future[T], names: Sequence[str]) -> Future[T]:
+        """Have files removed after a change, as far as no task refers to them any more.
+
+        :param names: filled by the change.
+        """
+
+        def step(_: T) -> None:
+            if names:
+                self._keeper.collect(names)
+
+        return _then(change, step)
 
     def close(self) -> Future[None]:
         """Finish what was asked for, refuse the rest; to be closed before reader and writer."""

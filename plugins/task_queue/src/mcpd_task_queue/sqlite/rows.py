@@ -71,6 +71,8 @@ PRINCIPAL_KIND, PRINCIPAL_ID, QUEUE, FAIRNESS_KEY, EXPIRES_AT = (
 
 #: Longest text kept of a reason, of an event's detail and of a progress message.
 LONGEST_TEXT = 500
+#: Characters from which on the text of a result is not kept when its data says the same.
+LONG_TEXT = 1_000
 #: Characters of JSON kept of the error of a task, and of each attempt that it had.
 LARGEST_ERROR = 64 * 1024
 LARGEST_PAST_ERROR = 8 * 1024
@@ -241,8 +243,13 @@ def result_text(result: CallResult) -> str:
     try:
         if result.structured is not None:
             answer["structured"] = result.structured
-        # The text of data is its JSON, almost always: that need not be kept twice.
-        if result.structured is None or result.text != _compact(result.structured):
+        # The text of data is its JSON, almost always. That need not be kept twice; but to find out
+        # takes longer than to keep a short one.
+        if (
+            result.structured is None
+            or len(result.text) < LONG_TEXT
+            or result.text != _compact(result.structured)
+        ):
             answer["text"] = result.text
         if result.content:
             answer["content"] = result.content
