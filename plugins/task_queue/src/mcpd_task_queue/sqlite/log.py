@@ -27,6 +27,8 @@ LARGEST_LOG = 256 * 1024 * 1024
 #: Seconds without a commit after which the log is emptied, and the longest wait between two
 #: attempts at that while somebody pins it.
 IDLE, LONGEST_IDLE = 1.0, 60.0
+#: Operations after which the size of a small log is asked for.
+SELDOM = 8
 
 
 class Log:
@@ -49,6 +51,7 @@ class Log:
         self._notable = largest // 4
         self._looked_at = 0
         self._size = self.size
+        self._unseen = 0
         # What a process that died left in it is moved as well.
         self._wait: float | None = IDLE
         self.detail = ""
@@ -91,9 +94,14 @@ class Log:
             raise full
         return full
 
-    def after(self) -> None:
-        """Take note of a commit."""
+    def after(self, operations: int) -> None:
+        """Take note of a commit that so many operations shared."""
         self._wait = IDLE
+        self._unseen += operations
+        if self._unseen < SELDOM and self._size < self._notable // 2:
+            # Far from being large, and asking for its size costs as much as an operation.
+            return
+        self._unseen = 0
         size = self._size = self.size
         if size < self._notable:
             self._looked_at = 0

@@ -351,7 +351,7 @@ class Writer(_Worker[Transaction]):
             self._undo_all(error, live)
             return
         self.trouble = next((e for _, _, e in answers if isinstance(e, StoreError)), None)
-        self.log.after()
+        self.log.after(len(answers))
         self.commits += 1
         self.measures.committed(
             len(answers), self._monotonic() - transaction.monotonic, transaction.waits
