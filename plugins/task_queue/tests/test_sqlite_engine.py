@@ -174,8 +174,15 @@ def test_neither_backlog_nor_history_is_scanned(store: SQLiteTaskStore) -> None:
     assert "task_due" in due
     leased = plan("SELECT 1 FROM task WHERE state = 'running' AND lease_until < 1")
     assert "task_leased" in leased
-    old = plan("SELECT 1 FROM task WHERE finished_at IS NOT NULL AND finished_at < 1")
-    assert "task_settled" in old
+    old = plan(
+        "SELECT 1 FROM task WHERE state = 'dead' AND finished_at IS NOT NULL AND finished_at < 1"
+        " ORDER BY finished_at"
+    )
+    assert "SEARCH task USING" in old
+    assert "INDEX task_settled (state=? AND finished_at" in old
+    assert "TEMP B-TREE" not in old
+    blob = plan("SELECT blob FROM payload WHERE blob IN ('a', 'b')")
+    assert "SEARCH payload USING COVERING INDEX payload_blob (blob=?)" in blob
     assert "task_due" in plan("SELECT min(run_at) FROM task WHERE state = 'scheduled'")
 
 
