@@ -473,7 +473,7 @@ async def test_what_is_not_there_is_not_found(host: Host, join: Join, era: str, 
         ("bad://nothing", "The resource 'bad://nothing' returned nothing."),
         (
             "bad://huge",
-            "The resource 'bad://huge' answered with 2,000,000 bytes; at most 1,048,576",
+            "The resource 'bad://huge' answered with 2,000,036 bytes; at most 1,048,576",
         ),
         ("bad://opaque", "a value of type lock, which JSON cannot carry"),
         ("bad://slow", "The resource 'bad://slow' was cancelled at its deadline."),
