@@ -39,6 +39,7 @@ from .cli import FAILED, INTERRUPTED, NOT_CALLED, OK, complain
 from .cli.daemon_client import ConnectionLost, DaemonClient, RemoteError
 from .cli.options import config_option, data_dir_option, json_option, settings_from
 from .cli.output import clean, note, table, write, write_json
+from .cli.terminal import can_be_redrawn, interruptible
 from .errors import CallRefused, InvalidArguments, McpdError, NoDaemon, ToolError
 
 __all__ = [
@@ -48,11 +49,13 @@ __all__ = [
     "OK",
     "ConnectionLost",
     "Daemon",
+    "can_be_redrawn",
     "clean",
     "complain",
     "config_option",
     "confirm",
     "data_dir_option",
+    "interruptible",
     "json_option",
     "note",
     "settings_from",

@@ -12,6 +12,10 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+#: Characters between two columns of a table, and the least that is left of one that is cut off.
+_GAP, _LEAST = 3, 8
+
+
 def clean(text: str) -> str:
     """Return text without the characters that steer a terminal; line ends and tabs stay."""
     return _CONTROL.sub("", text.replace("\r\n", "\n"))
@@ -33,10 +37,12 @@ def note(text: str) -> None:
     sys.stderr.write(clean(text) + "\n")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, one_line: bool = False) -> None:
     """Write a table: drawn with rich on a terminal, separated by tabs elsewhere.
 
     :param columns: the headings; shown on a terminal only, so that a pipe carries nothing but data.
+    :param one_line: whether a row takes one line of the terminal, and the last column is cut off
+        for it; otherwise cells are folded and nothing is cut off.
     """
     cleaned = [[_one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
@@ -44,18 +50,26 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             write("\t".join(row))
         return
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
+    for column in columns[: -1 if one_line else None]:
         # Folded where the terminal is narrow: nothing is cut off.
-        drawn.add_column(column, overflow="fold", no_wrap=column is columns[0])
+        drawn.add_column(column, overflow="fold", no_wrap=one_line or column is columns[0])
+    if one_line:
+        sizes = [max(map(cell_len, cells)) for cells in zip(columns, *cleaned, strict=True)]
+        room = console.width - sum(size + _GAP for size in sizes[:-1])
+        drawn.add_column(
+            columns[-1], no_wrap=True, overflow="ellipsis", max_width=max(_LEAST, room)
+        )
     for row in cleaned:
         # Text, because a plain string would be read as rich's markup.
         drawn.add_row(*(Text(cell) for cell in row))
-    Console().print(drawn)
+    console.print(drawn)
 
 
 def first_line(text: str) -> str:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -18,12 +12,8 @@ from ..errors import DaemonError, NoDaemon
 from . import OK
 from .options import data_dir_option, json_option
 from .output import write_json
+from .terminal import can_be_redrawn, interruptible
 from .top_rows import SORTS, History
-
-#: Exit status of a program that was told to end.
-_TERMINATED = 128 + signal.SIGTERM
-#: Terminals that only write on; rich would show nothing on them before the end.
-_DUMB = ("dumb", "unknown")
 
 
 @click.command()
@@ -60,7 +50,7 @@ def top(sort: str, interval: float, once: bool, data_dir: str | None, as_json: b
         with DaemonClient(path) as daemon:
             if as_json:
                 write_json(daemon.request("mcpd/overview"))
-            elif once or not _can_be_redrawn():
+            elif once or not can_be_redrawn():
                 _print(daemon.request("mcpd/overview"), sort)
             else:
                 _follow(daemon, sort, interval)
@@ -72,11 +62,6 @@ def top(sort: str, interval: float, once: bool, data_dir: str | None, as_json: b
             hint="Its log says why. `mcpd top` again shows the next one.",
         ) from error
     return OK
-
-
-def _can_be_redrawn() -> bool:
-    """Whether standard output is a terminal on which what was written can be replaced."""
-    return sys.stdout.isatty() and os.environ.get("TERM") not in _DUMB
 
 
 def _without_local(error: NoDaemon, path: Path) -> NoDaemon:
@@ -106,35 +91,10 @@ def _follow(daemon: Any, sort: str, interval: float) -> None:
 
     history, screen = History(), console()
     with (
-        _interruptible() as interrupted,
+        interruptible() as interrupted,
         Live(console=screen, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
     ):
         while not interrupted:
             history.add(time.monotonic(), daemon.request("mcpd/overview"))
             live.update(view(history, sort, width=screen.width, height=screen.height), refresh=True)
             time.sleep(interval)
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """End the block on Ctrl-C, which is how one leaves; and leave it properly on SIGTERM.
-
-    :returns: the signals that have come. What is raised for one is lost where it arrives in a
-        finaliser, or in another callback of the interpreter's; so look there as well.
-    """
-    came: list[int] = []
-
-    def end(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if signal.SIGTERM in came:
-        raise SystemExit(_TERMINATED)

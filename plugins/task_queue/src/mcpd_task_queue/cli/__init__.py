@@ -3,15 +3,21 @@
 Everything goes through the daemon: this is a client like any other, and imports no store.
 
 * `listing`, `showing`: what there is, and everything about one task;
-* `asking`, `words`: finding a task by the beginning of its id; times and sizes as people say them.
+* `watching`, with `overview` and `drawing`: following them as they change;
+* `changing`: cancelling, retrying, resolving;
+* `carrying`: exporting them, copying all of them;
+* `asking`, `words`: finding a task by the beginning of its id; times and data as people read them.
 """
 
 from __future__ import annotations
 
 import click
 
+from .carrying import backup, export
+from .changing import cancel, dead, resolve, retry
 from .listing import list_
 from .showing import show
+from .watching import watch
 
 
 @click.group()
@@ -23,5 +29,5 @@ def tasks() -> None:
     """
 
 
-for command in (list_, show):
+for command in (list_, show, watch, cancel, retry, dead, resolve, export, backup):
     tasks.add_command(command)

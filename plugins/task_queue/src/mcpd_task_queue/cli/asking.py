@@ -43,7 +43,9 @@ def whole_id(daemon: Daemon, given: str) -> str:
     :raises InvalidArguments: when several have.
     """
     given = given.strip().lower()
-    if len(given) >= WHOLE or not given or given.strip("0123456789abcdef"):
+    if not given:
+        raise InvalidArguments("The id of the task is empty.")
+    if len(given) >= WHOLE or given.strip("0123456789abcdef"):
         return given  # the daemon says what is wrong with it
     found = [task["task_id"] for task in tasks_of(daemon, {"id_prefix": given}, 6)]
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -17,9 +18,11 @@ from mcpd_core.commandline import (
 )
 from mcpd_task_queue.records import STATES
 
-from .asking import SHORT, tasks_of
+from .asking import SHORT, tasks_of, whole_id
 from .words import age, tries
 
+#: A heading, and what stands below it for a task.
+Column = tuple[str, Callable[[dict[str, Any]], str]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: As many as `list_tasks` lists by itself.
@@ -71,8 +74,6 @@ def list_(
     as_json: bool,
 ) -> None:
     """List your tasks, newest first. All filters that are given must fit."""
-    from .asking import whole_id
-
     with Daemon(data_dir) as daemon:
         filters = {
             "state": state,
@@ -95,25 +96,33 @@ def list_(
         note(f"... and more: the newest {limit} are shown; --limit N or --all shows more.")
 
 
-def print_tasks(tasks: Sequence[dict[str, Any]]) -> None:
-    """Print a table of tasks; nothing when there are none. Whole ids where no terminal is."""
-    import sys
+def print_tasks(tasks: Sequence[dict[str, Any]], columns: Sequence[Column] = ()) -> None:
+    """Print a table of tasks; nothing when there are none. Whole ids where no terminal is.
 
+    :param columns: what to say of each behind its id.
+    """
     if not tasks:
         return
+    columns = columns or _LIST
     terminal = sys.stdout.isatty()
     table(
-        ("task", "state", "tool", "queue", "tries", "age", "why"),
+        ("task", *(heading for heading, _ in columns)),
         [
             (
                 task["task_id"][:SHORT] if terminal else task["task_id"],
-                task["state"],
-                task["tool"],
-                task["queue"],
-                tries(task),
-                age(task["created_at"]),
-                task["reason"],
+                *(write(task) for _, write in columns),
             )
             for task in tasks
         ],
+        one_line=True,
     )
+
+
+_LIST: tuple[Column, ...] = (
+    ("state", lambda task: task["state"]),
+    ("tool", lambda task: task["tool"]),
+    ("queue", lambda task: task["queue"]),
+    ("tries", tries),
+    ("age", lambda task: age(task["created_at"])),
+    ("why", lambda task: task["reason"]),
+)

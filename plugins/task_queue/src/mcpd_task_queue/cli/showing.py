@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import click
 
+from mcpd_core import CallRefused, ToolError
 from mcpd_core.commandline import (
     Daemon,
     clean,
@@ -19,6 +22,9 @@ from mcpd_core.commandline import (
 
 from .asking import whole_id
 from .words import age, clock, data, progress
+
+#: What a client of the handshake era is told where there is no resource.
+_NOT_FOUND = -32002
 
 
 @click.command()
@@ -59,12 +65,16 @@ def look_up(daemon: Daemon, task_id: str) -> dict[str, Any]:
 
     :raises ToolError: when the caller has no task of that id.
     """
-    status = daemon.call("get_task_status", {"task_id": task_id})
-    result = daemon.call("get_task_result", {"task_id": task_id})
-    return {
-        **status,
-        **{key: result[key] for key in ("text", "structured", "error") & result.keys()},
-    }
+    try:
+        task: dict[str, Any] = json.loads(daemon.read(f"tasks://tasks/{quote(task_id, safe='')}"))
+    except CallRefused as refused:
+        if refused.data.get("jsonrpc_code") != _NOT_FOUND:
+            raise
+        raise ToolError(
+            f"There is no task {task_id[:80]!r}.",
+            hint="`mcpd tasks list` shows your tasks; finished ones are removed after a while.",
+        ) from None
+    return task
 
 
 def described(task: Mapping[str, Any]) -> Iterator[str]:
@@ -88,10 +98,17 @@ def described(task: Mapping[str, Any]) -> Iterator[str]:
         "started": _when(task["started_at"]),
         "finished": _when(task["finished_at"]),
         "worker": task["worker"] or "",
+        "arguments": data(task["arguments"]) if task["arguments"] is not None else "(large)",
     }
     for label, value in facts.items():
         if value:
-            yield f"{label + ':':<11}{value}"
+            yield from _block(label, value)
+    if "large" in task:
+        yield from _block(
+            "result",
+            f"{task['large']['size']:,} bytes; `mcpd tools call get_task_result "
+            f"task_id={task['task_id']} offset=0` has it in parts",
+        )
     if "structured" in task:
         yield from _block("result", data(task["structured"]))
     elif "text" in task:

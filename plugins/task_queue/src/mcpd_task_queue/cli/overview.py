@@ -1,0 +1,67 @@
+"""What ``mcpd tasks watch`` without a task shows: those that run, wait, and have ended last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcpd_core.commandline import Daemon
+from mcpd_task_queue.records import SETTLED
+
+from .asking import PAGE
+
+#: The order in which states are shown, what needs looking at first.
+ORDER = ("running", "uncertain", "ready", "paused", "scheduled")
+#: Tasks that are remembered; more are not shown on any terminal.
+MOST = 1_000
+
+
+class Overview:
+    """The tasks that matter now, as the daemon tells of them.
+
+    :ivar counts: how many tasks are in which state.
+    :ivar load: how many workers are busy, and how many there are.
+    """
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._tasks: dict[str, dict[str, Any]] = {}
+        self._said: dict[str, dict[str, Any]] = {}
+        self.counts: dict[str, int] = {}
+        self.load = (0, 0)
+
+    def update(self) -> None:
+        """Ask the daemon anew."""
+        stats = self._daemon.call("get_queue_stats", {})
+        self.counts = stats["counts"]
+        self.load = (stats["busy"], stats["workers"])
+        found = self._page()
+        for state in ORDER:
+            if self.counts.get(state):
+                found |= self._page(state=state)
+        # One that was going on and is in no list any more has ended, or is far down.
+        for task_id, task in self._tasks.items():
+            if task_id not in found and task["state"] not in SETTLED:
+                found |= self._page(id_prefix=task_id)
+        ended = {key: task for key, task in self._tasks.items() if task["state"] in SETTLED}
+        kept = sorted({**ended, **found}.items(), key=lambda item: _when(item[1]))
+        self._tasks = dict(kept[-MOST:])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the tasks, those that go on first, and then those that have ended last."""
+        places = {state: place for place, state in enumerate(ORDER)}
+        latest = sorted(self._tasks.values(), key=_when, reverse=True)
+        return sorted(latest, key=lambda task: places.get(task["state"], len(ORDER)))
+
+    def changed(self) -> list[dict[str, Any]]:
+        """Return the tasks that differ from what this returned before, in the order of change."""
+        changed = [task for key, task in self._tasks.items() if self._said.get(key) != task]
+        self._said = dict(self._tasks)
+        return sorted(changed, key=_when)
+
+    def _page(self, **filters: Any) -> dict[str, dict[str, Any]]:
+        page = self._daemon.call("list_tasks", {**filters, "limit": PAGE})
+        return {task["task_id"]: task for task in page["tasks"]}
+
+
+def _when(task: dict[str, Any]) -> str:
+    return str(task["updated_at"])
