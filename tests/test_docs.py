@@ -41,6 +41,7 @@ PAGES = [
     "docs/how-to/configure.md",
     "docs/how-to/find-blocking-tools.md",
     "docs/how-to/operate-the-task-queue.md",
+    "docs/how-to/manage-tasks.md",
     "docs/how-to/place-tools.md",
     "docs/how-to/publish-a-plugin.md",
     "docs/how-to/run-several-tools.md",

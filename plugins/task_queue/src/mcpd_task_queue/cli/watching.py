@@ -53,9 +53,10 @@ def watch(task_id: str | None, as_json: bool, data_dir: str | None) -> int:
     if task_id is None:
         return _watch_all(data_dir, as_json, drawn)
     try:
+        status = INTERRUPTED
         with Daemon(data_dir) as daemon, interruptible():
-            return _watch_one(daemon, whole_id(daemon, task_id), as_json, drawn)
-        return INTERRUPTED
+            status = _watch_one(daemon, whole_id(daemon, task_id), as_json, drawn)
+        return status  # noqa: RET504 - the block is left early on Ctrl-C
     except ConnectionLost:
         complain(_ended("The task goes on, or is taken over, when the next one is started."))
     except McpdError as error:
