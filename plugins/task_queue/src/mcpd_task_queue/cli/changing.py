@@ -22,7 +22,7 @@ from mcpd_core.commandline import (
     write_json,
 )
 
-from .asking import tasks_of, whole_id
+from .asking import PAGE, tasks_of, whole_id
 from .listing import Column, print_tasks
 from .words import age, tries
 
@@ -197,7 +197,15 @@ def _retry_dead(daemon: Daemon, filters: Mapping[str, Any], yes: bool, as_json: 
         return OK
     if not confirm(f"{_counted(len(ids))} dead. Try anew?", yes=yes):
         return FAILED
-    return _retry(daemon, ids, as_json)
+    done: list[Mapping[str, Any]] = []
+    for first in range(0, len(ids), PAGE):
+        done += daemon.call("retry_task", {"task_ids": ids[first : first + PAGE]})["tasks"]
+    if as_json:
+        write_json(done)
+    for answer in () if as_json else done:
+        # One that somebody else has had tried anew meanwhile is as it was wanted.
+        write(f"{answer['task_id']}\t{answer.get('state', 'gone')}")
+    return OK
 
 
 def _state(daemon: Daemon, task_id: str) -> str:

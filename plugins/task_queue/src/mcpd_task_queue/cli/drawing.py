@@ -111,15 +111,14 @@ def everything(overview: Overview, width: int, height: int, now: float) -> Rende
         _line(counts or "There is no task."),
         Text(),
     ]
-    rows = overview.rows()
-    if not rows:
+    if not len(overview):
         return Group(*head)
     # The headings and, perhaps, the line that says what is left out.
     room = max(1, height - len(head) - 1)
-    room = room if len(rows) <= room else max(1, room - 1)
-    left_out = len(rows) - room
+    room = room if len(overview) <= room else max(1, room - 1)
+    left_out = len(overview) - room
     foot = [_line(f"... and {left_out} more", "dim")] if left_out > 0 else []
-    return Group(*head, _table(rows[:room], width, now), *foot)
+    return Group(*head, _table(overview.rows(room), width, now), *foot)
 
 
 def _progress(report: Mapping[str, Any] | None) -> list[RenderableType]:

@@ -11,6 +11,8 @@ from .asking import PAGE
 
 #: The order in which states are shown, what needs looking at first.
 ORDER = ("running", "uncertain", "ready", "paused", "scheduled")
+#: Tasks that have ended for which there is room, however many go on.
+ENDED = 5
 #: Tasks that are remembered; more are not shown on any terminal.
 MOST = 1_000
 
@@ -46,11 +48,21 @@ class Overview:
         kept = sorted({**ended, **found}.items(), key=lambda item: _when(item[1]))
         self._tasks = dict(kept[-MOST:])
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the tasks, those that go on first, and then those that have ended last."""
+    def rows(self, room: int) -> list[dict[str, Any]]:
+        """Return tasks, those that go on first, and then those that have ended last.
+
+        :param room: how many there may be; however many go on, some that have ended are among them.
+        """
         places = {state: place for place, state in enumerate(ORDER)}
         latest = sorted(self._tasks.values(), key=_when, reverse=True)
-        return sorted(latest, key=lambda task: places.get(task["state"], len(ORDER)))
+        ended = [task for task in latest if task["state"] not in places]
+        going = [task for task in latest if task["state"] in places]
+        going.sort(key=lambda task: places[task["state"]])
+        going = going[: max(0, room - min(len(ended), ENDED))]
+        return [*going, *ended][:room]
+
+    def __len__(self) -> int:
+        return len(self._tasks)
 
     def changed(self) -> list[dict[str, Any]]:
         """Return the tasks that differ from what this returned before, in the order of change."""

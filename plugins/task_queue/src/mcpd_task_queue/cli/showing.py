@@ -21,7 +21,7 @@ from mcpd_core.commandline import (
 )
 
 from .asking import whole_id
-from .words import age, clock, data, progress
+from .words import age, clock, data, moment, progress
 
 #: What a client of the handshake era is told where there is no resource.
 _NOT_FOUND = -32002
@@ -43,6 +43,25 @@ def show(task_id: str, data_dir: str | None, as_json: bool) -> None:
         return
     for line in described(task):
         write(clean(line))
+    if task["failed_attempts"]:
+        write("\nfailed attempts:")
+        table(
+            ("attempt", "started", "took", "outcome", "error"),
+            [
+                (
+                    str(failed["attempt"]),
+                    clock(failed["started_at"]),
+                    age(failed["started_at"], moment(failed["ended_at"])),
+                    failed["outcome"],
+                    str(failed["error"].get("message", "")),
+                )
+                for failed in task["failed_attempts"]
+            ],
+        )
+    if task.get("logs"):
+        write("\nlog:")
+        for entry in task["logs"]:
+            write(clean(f"{clock(entry['at'])}  {entry['level']:<8}{entry['message']}"))
     if task["events"]:
         write("\nevents:")
         table(
@@ -95,6 +114,7 @@ def described(task: Mapping[str, Any]) -> Iterator[str]:
         "made by": task["schedule_id"] or "",
         "created": _when(task["created_at"]),
         "due": due,
+        "deadline": clock(task["deadline_at"]),
         "started": _when(task["started_at"]),
         "finished": _when(task["finished_at"]),
         "worker": task["worker"] or "",
