@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from pydantic import ValidationError
 
 from mcpd_core import CallRefused, CallResult, Principal
 from mcpd_core.host import Host
-from mcpd_task_queue.limits import Limit
+from mcpd_task_queue.limits import Bound, Limit
+from mcpd_task_queue.rooms import Rooms
 from mcpd_task_queue.settings import TaskQueueSettings
 
+T = TypeVar("T")
 ME = Principal("local", "1000", "ada")
 Start = Callable[..., AbstractAsyncContextManager[Host]]
 pytestmark = pytest.mark.anyio
@@ -120,6 +122,167 @@ async def test_connections_have_their_turns_and_a_key_goes_before_them(
         assert {"add 0", "add 10", "add 20"} == set(log[2:5])
 
 
+# --- full queues ----------------------------------------------------------------------------------
+
+
+async def rooms_of(host: Host) -> Rooms:
+    proxy = await host.service("task_queue", host.lanes.loop)
+    return cast(Rooms, proxy._running.object._rooms)
+
+
+async def in_line(host: Host, queue: str, number: int) -> None:
+    """Wait until so many wait for room in a queue."""
+    rooms = await rooms_of(host)
+    while len(rooms._lines[queue].tickets if queue in rooms._lines else ()) != number:
+        await asyncio.sleep(0.002)
+
+
+def bounded(most: int, overflow: str, **more: Any) -> dict[str, Any]:
+    return {"queues": {"q": {"most_tasks": most, "overflow": overflow, **more}}}
+
+
+async def test_a_submit_to_a_full_queue_is_told_what_is_full(start: Start) -> None:
+    async with start(task_queue=bounded(1, "reject")) as host:
+        await ask(host, "pause_queue", queue="q")
+        await submit(host, "add", queue="q", arguments={"a": 1})
+        error = await refusal(host, "submit_task", tool="add", queue="q", arguments={"a": 2})
+        assert error["code"] == "queue_full"
+        assert "The queue 'q' is full: 1 of 1 tasks wait in it." in error["message"]
+        assert (error["limit"], error["most"], error["waiting_tasks"]) == ("tasks", 1, 1)
+        assert error["retry_after"] is None, "nothing has left it yet: nobody can tell"
+        answer = await ask(
+            host,
+            "submit_tasks",
+            tasks=[{"tool": "add", "arguments": {"a": n}, "queue": q} for n, q in enumerate("qr")],
+        )
+        assert (answer["rejected"], answer["created"]) == (1, 1)
+        assert answer["tasks"][0]["error"]["code"] == "queue_full"
+        assert (answer["tasks"][1]["queue"], answer["tasks"][1]["spilled_from"]) == ("r", None)
+
+
+async def test_it_is_told_when_to_come_back_once_tasks_leave_the_queue(start: Start) -> None:
+    async with start(task_queue=bounded(2, "reject")) as host:
+        for n in range(6):
+            await result(host, await submit(host, "add", queue="q", arguments={"a": n}))
+        await ask(host, "pause_queue", queue="q")
+        for _ in range(2):
+            await submit(host, "add", queue="q", arguments={"a": 1})
+        error = await refusal(host, "submit_task", tool="add", queue="q", arguments={"a": 2})
+        assert error["retry_after"] > 0
+
+
+async def test_a_task_that_is_larger_than_its_queue_is_not_told_to_come_back(start: Start) -> None:
+    settings = {"queues": {"q": {"most_bytes": 20, "overflow": "block"}}}
+    async with start(task_queue=settings) as host:
+        arguments = {"text": "x" * 30}
+        error = await refusal(host, "submit_task", tool="shout", queue="q", arguments=arguments)
+        assert (error["code"], error["limit"], error["most"]) == ("queue_full", "bytes", 20)
+        assert "It never fits in there" in error["message"] or "never" in str(error.get("hint"))
+
+
+async def test_submits_wait_for_room_first_come_first_served(start: Start, log: list[str]) -> None:
+    async with start(task_queue=bounded(1, "block"), executor={"concurrency": 2}) as host:
+        await ask(host, "pause_queue", queue="q")
+        first = await submit(host, "add", queue="q", arguments={"a": 0})
+        async with _Tasks() as tasks:
+            waiting = []
+            for n in range(1, 4):
+                waiting.append(tasks.start(submit(host, "add", queue="q", arguments={"a": n})))
+                await in_line(host, "q", n)
+            # More of them wait than there are permits, and other calls go on.
+            free = await submit(host, "add", arguments={"a": 9})
+            assert (await result(host, free))["state"] == "succeeded"
+            waiting[1].cancel()
+            await in_line(host, "q", 2)
+            error = await refusal(
+                host, "submit_task", tool="add", queue="q", arguments={"a": 8}, wait=0
+            )
+            assert error["code"] == "queue_full"
+            for place in (0, 2):
+                assert not waiting[place].done()
+                await ask(host, "cancel_task", task_id=first)
+                first = await waiting[place]
+        assert (await rooms_of(host))._lines == {}
+
+
+async def test_a_submit_waits_for_as_long_as_it_said(start: Start) -> None:
+    async with start(task_queue=bounded(1, "block")) as host:
+        await ask(host, "pause_queue", queue="q")
+        await submit(host, "add", queue="q", arguments={"a": 0}, idempotency_key="k")
+        batch = [
+            {"tool": "add", "arguments": {"a": n}, "queue": queue} for n, queue in enumerate("qrq")
+        ]
+        answer = await ask(host, "submit_tasks", tasks=batch, wait=0.05)
+        assert [task["outcome"] for task in answer["tasks"]] == ["rejected", "created", "rejected"]
+        async with _Tasks() as tasks:
+            waits = tasks.start(submit(host, "add", queue="q", arguments={"a": 1}))
+            await in_line(host, "q", 1)
+            again = await ask(
+                host,
+                "submit_task",
+                tool="add",
+                queue="q",
+                arguments={"a": 0},
+                idempotency_key="k",
+            )
+            assert again["outcome"] == "existing", "what is stored already need not wait in line"
+            await ask(host, "resume_queue", queue="q")
+            assert (await result(host, await waits))["state"] == "succeeded"
+
+
+async def test_what_has_no_room_spills_and_the_answer_says_so(start: Start) -> None:
+    async with start(task_queue=bounded(1, "spill", spill_to="r")) as host:
+        await ask(host, "pause_queue", queue="q")
+        await submit(host, "add", queue="q", arguments={"a": 0})
+        answer = await ask(host, "submit_task", tool="add", queue="q", arguments={"a": 1})
+        assert (answer["queue"], answer["spilled_from"]) == ("r", "q")
+        assert (await result(host, answer["task_id"]))["state"] == "succeeded"
+
+
+async def test_the_statistics_say_how_full_a_queue_is_and_what_it_may_have(start: Start) -> None:
+    settings = bounded(5, "spill", spill_to="r", concurrency=2, rate=3, per=60)
+    async with start(task_queue=settings) as host:
+        await ask(host, "pause_queue", queue="q")
+        await submit(host, "add", queue="q", arguments={"a": 1})
+        await result(host, await submit(host, "add", arguments={"a": 1}))
+        queues = {
+            queue["queue"]: queue["load"]
+            for queue in (await ask(host, "get_queue_stats"))["queues"]
+        }
+        assert queues["q"] == {
+            "waiting_tasks": 1,
+            "most_tasks": 5,
+            "waiting_bytes": 7,
+            "most_bytes": 1024**3,
+            "overflow": "spill",
+            "spill_to": "r",
+            "running": 0,
+            "concurrency": 2,
+            "rate": 3,
+            "per": 60,
+            "burst": 1,
+        }
+        assert (queues["default"]["most_tasks"], queues["default"]["running"]) == (1_000_000, None)
+
+
+class _Tasks:
+    """Tasks that end with the block at the latest."""
+
+    async def __aenter__(self) -> _Tasks:
+        self._tasks: list[asyncio.Task[Any]] = []
+        return self
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.append(task)
+        return task
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
 # --- settings -------------------------------------------------------------------------------------
 
 
@@ -134,6 +297,21 @@ def test_limits_are_read_from_tables_of_their_own() -> None:
     assert limits.queues == {"gpu": Limit(2), "mail": Limit(None, 60, 3600, 5)}
     assert limits.tools == {"fetch": Limit(rate=2.5)}
     assert settings.has_rates
+    assert limits.bound_of("gpu") == Bound(1_000_000, 1024**3, "reject", None)
+
+
+def test_a_queue_has_the_common_bounds_but_for_its_own() -> None:
+    settings = TaskQueueSettings.model_validate(
+        {
+            "most_tasks": 50,
+            "overflow": "spill",
+            "spill_to": "rest",
+            "queues": {"q": {"most_bytes": 9, "overflow": "block"}},
+        }
+    )
+    limits = settings.limits()
+    assert limits.bound_of("q") == Bound(50, 9, "block", "rest")
+    assert limits.bound_of("other") == Bound(50, 1024**3, "spill", "rest")
     assert not TaskQueueSettings().has_rates
 
 
@@ -145,6 +323,10 @@ def test_limits_are_read_from_tables_of_their_own() -> None:
         {"queues": {"q": {"rate": -1}}},
         {"tools": {"fetch": {"speed": 1}}},
         {"tools": {"a b": {}}},
+        {"overflow": "spill"},
+        {"queues": {"q": {"overflow": "spill"}}},
+        {"queues": {"q": {"overflow": "spill", "spill_to": "q"}}},
+        {"queues": {"q": {"most_tasks": 0}}},
     ],
 )
 def test_limits_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:

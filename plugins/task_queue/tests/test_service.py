@@ -128,7 +128,9 @@ async def test_many_tasks_run_with_no_more_than_the_workers_at_once(
         stats = await ask(host, "get_queue_stats")
         assert (stats["workers"], stats["busy"], stats["healthy"]) == (2, 2, True)
         assert stats["counts"]["running"] == 2
-        assert stats["queues"] == [{"queue": "default", "counts": stats["counts"]}]
+        assert [(queue["queue"], queue["counts"]) for queue in stats["queues"]] == [
+            ("default", stats["counts"])
+        ]
         waiting = await status(host, held[4])
         assert waiting["position"] == 3
         assert waiting["why"] == "waits for one of 2 workers; 2 ahead of it"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from mcpd_core import CallResult, Principal
-from mcpd_task_queue.limits import Limit, Limits
+from mcpd_task_queue.limits import Bound, Limit, Limits
 from mcpd_task_queue.records import (
     FINAL,
     RETRYABLE,
@@ -233,8 +233,10 @@ class StoreMachine(RuleBasedStateMachine):
         limit=st.sampled_from(
             [None, None, Limit(concurrency=1), Limit(concurrency=2), Limit(rate=2, per=12, burst=2)]
         ),
+        bound=st.sampled_from([Bound(), Bound(3), Bound(3, overflow="spill", spill_to="default")]),
     )
-    def begin(self, ageing: float, limit: Limit | None) -> None:
+    def begin(self, ageing: float, limit: Limit | None, bound: Bound) -> None:
+        self.bound = bound
         self.order = Order(ageing, limit)
         self.open()
 
@@ -253,7 +255,10 @@ class StoreMachine(RuleBasedStateMachine):
             self.folder / "tasks.db",
             durability="normal",
             ageing=self.order.ageing,
-            limits=Limits({} if self.order.limit is None else {LIMITED: self.order.limit}),
+            limits=Limits(
+                {} if self.order.limit is None else {LIMITED: self.order.limit},
+                bounds={LIMITED: self.bound},
+            ),
             clock=lambda: self.wall,
             monotonic=lambda: self.steady,
         )
@@ -320,13 +325,20 @@ class StoreMachine(RuleBasedStateMachine):
         made = self.store.submit([new] * count).result()
         if at_most_once:
             options["max_attempts"] = 1
+        queue = options.pop("queue")
         for submitted in made:
+            taker = self.taker(queue)
+            if taker is None:
+                assert submitted.outcome == "full"
+                continue
             assert submitted.outcome == "created"
+            assert (submitted.queue, submitted.spilled_from is None) == (taker, taker == queue)
             model = self.tasks[submitted.task_id] = Model(
                 seq=len(self.tasks),
                 principal=principal,
                 at_most_once=at_most_once,
                 order=self.order,
+                queue=taker,
                 key=key,
                 run_at=self.next_minute() if cron else self.wall + delay,
                 cron=cron is not None,
@@ -340,7 +352,18 @@ class StoreMachine(RuleBasedStateMachine):
             assert submitted.state == model.state
             due = model.run_at if model.state == "scheduled" else None
             assert submitted.run_at == due
-        return multiple(*(submitted.task_id for submitted in made))
+        return multiple(*(submitted.task_id for submitted in made if submitted.task_id))
+
+    def load_of(self, queue: str) -> int:
+        states = ("scheduled", "ready", "paused")
+        return sum(m.queue == queue and m.state in states for m in self.tasks.values())
+
+    def taker(self, queue: str) -> str | None:
+        """Return the queue that takes a new task."""
+        most = self.bound.most_tasks
+        if queue != LIMITED or most is None or self.load_of(queue) < most:
+            return queue
+        return self.bound.spill_to if self.bound.overflow == "spill" else None
 
     @rule(
         target=ids,
@@ -653,6 +676,12 @@ class StoreMachine(RuleBasedStateMachine):
                 continue
             model.run_at = self.next_minute()
             task = made.pop(ids[model.seq], None)
+            most = self.bound.most_tasks
+            if model.queue == LIMITED and most is not None and self.load_of(LIMITED) >= most:
+                assert task is None, "a firing for a full queue"
+                firing.discard(ids[model.seq])
+                waiting.discard(ids[model.seq])
+                continue
             if task is None:
                 continue
             assert task.schedule_id is not None
@@ -734,6 +763,14 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             # The rate may let a task start before that.
             assert told == expected or (told is not None and (expected is None or told < expected))
+
+    @invariant()
+    def what_waits_in_each_queue_is_counted(self) -> None:
+        for principal in (ME, OTHER):
+            for stats in self.store.stats(principal).result():
+                assert stats.load is not None
+                assert stats.load.tasks == self.load_of(stats.queue)
+                assert stats.load.running in (None, self.running())
 
     @invariant()
     def at_most_once_means_one_start(self) -> None:

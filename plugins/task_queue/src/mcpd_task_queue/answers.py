@@ -17,6 +17,7 @@ from .models import (
     Engine,
     FailedAttemptReport,
     LargeAnswer,
+    Load,
     LogEntry,
     PartOfResult,
     PausedQueue,
@@ -34,6 +35,7 @@ from .records import (
     LargeResult,
     LogLine,
     Pause,
+    QueueLoad,
     QueueStats,
     Reported,
     ResultPart,
@@ -293,7 +295,9 @@ def stats(
         "healthy": health.ok,
         "detail": health.detail,
         "counts": counts_of(together(queues)),
-        "queues": [{"queue": q.queue, "counts": counts_of(q.counts)} for q in queues],
+        "queues": [
+            {"queue": q.queue, "counts": counts_of(q.counts), "load": _load(q.load)} for q in queues
+        ],
         "paused": [pause(one) for one in pauses],
         "last_hour": {
             "ended": activity.ended,
@@ -302,6 +306,25 @@ def stats(
         },
         "engine": engine(capabilities),
         "metrics": None if metrics is None else to_json(metrics),
+    }
+
+
+def _load(load: QueueLoad | None) -> Load | None:
+    if load is None:
+        return None
+    bound, limit = load.bound, load.limit
+    return {
+        "waiting_tasks": load.tasks,
+        "most_tasks": bound.most_tasks,
+        "waiting_bytes": load.bytes,
+        "most_bytes": bound.most_bytes,
+        "overflow": bound.overflow,
+        "spill_to": bound.spill_to if bound.overflow == "spill" else None,
+        "running": load.running,
+        "concurrency": None if limit is None else limit.concurrency,
+        "rate": None if limit is None else limit.rate,
+        "per": None if limit is None or limit.rate is None else limit.per,
+        "burst": None if limit is None or limit.rate is None else limit.burst,
     }
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mcpd_core import ToolError
+
+if TYPE_CHECKING:
+    from .records import Full
 
 
 class UnknownTask(ToolError):
@@ -55,8 +60,56 @@ class TaskRefused(ToolError):
 
     code = "task_refused"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, hint=hint, retryable=False)
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        retryable: bool = False,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=retryable, data=data)
+
+
+class QueueFull(TaskRefused):
+    """Raised when a queue has no room for a task; nothing was stored.
+
+    :param full: what is full.
+    :param retry_after: seconds after which there may be room; ``None`` when nobody can tell.
+    """
+
+    code = "queue_full"
+
+    def __init__(self, full: Full, retry_after: float | None) -> None:
+        waiting = (
+            f"{full.tasks:,} of {full.most:,} tasks wait in it"
+            if full.limit == "tasks"
+            else f"what waits in it has {full.bytes:,} bytes of arguments, and it takes "
+            f"{full.most:,}; this task has {full.wanted:,}"
+        )
+        also = f" The queue {full.spilled_to!r}, which takes over, is full too." * bool(
+            full.spilled_to
+        )
+        hint = "Submit it again later."
+        if not full.ever:
+            hint = "It never fits in there; pass less, or a reference, or use another queue."
+        elif retry_after is not None:
+            hint = f"Submit it again in {retry_after:.0f} s."
+        super().__init__(
+            f"The queue {full.queue!r} is full: {waiting}.{also} Nothing was stored.",
+            hint=hint,
+            retryable=full.ever,
+            data={
+                "queue": full.queue,
+                "limit": full.limit,
+                "most": full.most,
+                "waiting_tasks": full.tasks,
+                "waiting_bytes": full.bytes,
+                "overflow": full.overflow,
+                "spill_to": full.spilled_to,
+                "retry_after": retry_after,
+            },
+        )
 
 
 class StoreError(ToolError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 #: Seconds by which a start may be early, for the rounding of floating point numbers.
 _EARLY = 1e-6
@@ -64,13 +65,41 @@ class Limit:
         return now + self.burst * self.interval
 
 
+#: What becomes of a task for which its queue has no room. ``reject``: the submitter is told.
+#: ``block``: the submitter waits for room for a while. ``spill``: it goes to another queue.
+Overflow = Literal["reject", "block", "spill"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How much may wait in a queue, of all principals together; ``None`` for any amount.
+
+    :ivar most_tasks: tasks that are ``scheduled``, ``ready`` or ``paused``.
+    :ivar most_bytes: of JSON, of their arguments.
+    :ivar spill_to: the queue that takes what has no room, when ``overflow`` is ``spill``.
+    """
+
+    most_tasks: int | None = None
+    most_bytes: int | None = None
+    overflow: Overflow = "reject"
+    spill_to: str | None = None
+
+
 @dataclass(frozen=True)
 class Limits:
     """All that is limited.
 
     :ivar queues: by name of the queue, whosever it is.
     :ivar tools: by name of the tool.
+    :ivar bound: of each queue that has none of its own.
+    :ivar bounds: by name of the queue.
     """
 
     queues: Mapping[str, Limit] = field(default_factory=dict)
     tools: Mapping[str, Limit] = field(default_factory=dict)
+    bound: Bound = Bound()
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
+
+    def bound_of(self, queue: str) -> Bound:
+        """Return how much may wait in a queue."""
+        return self.bounds.get(queue, self.bound)

@@ -23,6 +23,10 @@ class SubmittedTask(TypedDict):
             description="'created', or 'existing' when the idempotency key had a task already.",
         ),
     ]
+    queue: Annotated[str, Field(description="The queue that it is in.")]
+    spilled_from: Annotated[
+        str | None, Field(description="The queue that it was for, if that was full.")
+    ]
 
 
 class ProgressReport(TypedDict):
@@ -242,11 +246,33 @@ class Counts(TypedDict):
     uncertain: int
 
 
+class Load(TypedDict):
+    """How full a queue is with everybody's tasks, and what its bounds and limits are."""
+
+    waiting_tasks: int
+    most_tasks: int | None
+    waiting_bytes: Annotated[int, Field(description="Of their arguments.")]
+    most_bytes: int | None
+    overflow: Annotated[
+        Literal["reject", "block", "spill"],
+        Field(description="What becomes of a task for which there is no room."),
+    ]
+    spill_to: str | None
+    running: Annotated[int | None, Field(description="Null when it has no limit.")]
+    concurrency: Annotated[int | None, Field(description="How many may run at the same time.")]
+    rate: Annotated[float | None, Field(description="How many start per `per` seconds.")]
+    per: float | None
+    burst: int | None
+
+
 class QueueCounts(TypedDict):
     """The tasks of one queue."""
 
     queue: str
-    counts: Counts
+    counts: Annotated[Counts, Field(description="Your tasks.")]
+    load: Annotated[
+        Load | None, Field(description="With the tasks of all who have a queue of that name.")
+    ]
 
 
 class PausedQueue(TypedDict):
@@ -336,6 +362,8 @@ class ItemOutcome(TypedDict):
     ]
     task_id: NotRequired[str]
     state: NotRequired[TaskState]
+    queue: NotRequired[str]
+    spilled_from: NotRequired[str | None]
     error: NotRequired[dict[str, Any]]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from mcpd_core import CallResult, Principal, Progress
 
+from .limits import Bound, Limit, Overflow
 from .retrying import FailedAttempt, RetryPolicy
 
 #: ``scheduled`` waits for a time, ``ready`` for a worker, ``paused`` for its queue to be resumed.
@@ -89,20 +90,53 @@ class NewTask:
 
 
 @dataclass(frozen=True)
+class Full:
+    """Why a queue had no room for a task; the counts are of everybody's tasks.
+
+    :ivar queue: the one that the task is for; with ``spilled_to`` that one was full as well.
+    :ivar limit: which of its bounds the task would exceed, and ``most``, its value.
+    :ivar tasks: how many wait in it, and ``bytes``, what their arguments take.
+    :ivar wanted: bytes that the arguments of the task take.
+    :ivar overflow: what the queue does with what has no room.
+    """
+
+    queue: str
+    limit: Literal["tasks", "bytes"]
+    most: int
+    tasks: int
+    bytes: int
+    wanted: int
+    overflow: Overflow
+    spilled_to: str | None = None
+
+    @property
+    def ever(self) -> bool:
+        """Whether the task would fit once enough of the others are gone."""
+        return self.most >= (1 if self.limit == "tasks" else self.wanted)
+
+
+@dataclass(frozen=True)
 class Submitted:
     """What became of one `NewTask`.
 
     :ivar outcome: ``created``; ``existing`` when the idempotency key belongs to a task with the
-        same tool and arguments; ``rejected`` when it belongs to one with others.
-    :ivar task_id: of the new task, or of the one that has the key.
-    :ivar state: of that task, now.
+        same tool and arguments; ``rejected`` when it belongs to one with others; ``full`` when its
+        queue has no room.
+    :ivar task_id: of the new task, or of the one that has the key; empty when it is ``full``.
+    :ivar state: of that task, now; ``None`` when it is ``full``.
     :ivar run_at: when that task is due, while it is ``scheduled``.
+    :ivar queue: that the task is in.
+    :ivar spilled_from: the queue that it was for, if that had no room.
+    :ivar full: why there is no room.
     """
 
-    outcome: Literal["created", "existing", "rejected"]
+    outcome: Literal["created", "existing", "rejected", "full"]
     task_id: str
-    state: TaskState
+    state: TaskState | None
     run_at: float | None = None
+    queue: str = ""
+    spilled_from: str | None = None
+    full: Full | None = None
 
 
 @dataclass(frozen=True)
@@ -298,11 +332,30 @@ class Page:
 
 
 @dataclass(frozen=True)
+class QueueLoad:
+    """How full a queue is, with the tasks of all principals that name it.
+
+    :ivar tasks: how many wait, and ``bytes``, what their arguments take.
+    :ivar running: how many run; ``None`` when it has no limit.
+    """
+
+    tasks: int
+    bytes: int
+    bound: Bound
+    running: int | None = None
+    limit: Limit | None = None
+
+
+@dataclass(frozen=True)
 class QueueStats:
-    """How many tasks of one queue are in which state."""
+    """How many tasks of one queue are in which state.
+
+    :ivar load: what everybody's tasks make of it.
+    """
 
     queue: str
     counts: Mapping[TaskState, int]
+    load: QueueLoad | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .announcing import Announcer
 from .bridge import Bridge
 from .capabilities import Capabilities
 from .dispatcher import Dispatcher
-from .errors import TaskRefused, UnknownTask, UnknownWorker
+from .errors import QueueFull, TaskRefused, UnknownTask, UnknownWorker
 from .export import lines_of
 from .metrics import Metric
 from .records import (
@@ -30,6 +30,7 @@ from .records import (
     Change,
     Changed,
     Filter,
+    Full,
     NewTask,
     Page,
     Pause,
@@ -44,6 +45,7 @@ from .records import (
     TaskState,
     Worker,
 )
+from .rooms import Rooms, Waiting
 from .settings import TaskQueueSettings
 from .slots import Employed, Slots
 from .sqlite import SQLiteTaskStore
@@ -178,6 +180,7 @@ class TaskQueue:
         self._dispatcher = dispatcher
         self._settings = settings
         self._waiting: dict[str, set[trio.Event]] = {}
+        self._rooms = Rooms()
         #: Held from a change of the stored workers until the slots follow it. Callers whose commits
         #: came one after the other go on in any order.
         self._staffing = trio.Lock()
@@ -196,24 +199,37 @@ class TaskQueue:
         """Take note of a commit; called on the trio thread."""
         self._dispatcher.on_changes(changes)
         self._announcer.committed(changes)
+        self._rooms.on_changes(changes)
         if self._waiting:
             for change in changes:
                 if change.after is None or change.after in SETTLED:
                     for event in self._waiting.get(change.task_id, ()):
                         event.set()
 
-    async def submit(self, task: NewTask) -> Submitted:
+    async def submit(
+        self, task: NewTask, *, wait: float = 0.0, waiting: Waiting = nullcontext
+    ) -> Submitted:
         """Store a task; it is durable when this returns.
 
+        :param wait: seconds to wait for room, if its queue has submitters wait.
+        :param waiting: entered while it waits.
+        :raises QueueFull: when there is no room for it.
         :raises TaskRefused: when its arguments are too large or not JSON.
         :raises StoreError: when it could not be stored.
         """
-        (submitted,) = await self._bridge.wait(self._store.submit([task]))
+        (submitted,) = await self._store_all([task], wait, waiting)
+        if submitted.full is not None:
+            raise self._no_room(submitted.full)
         return submitted
 
-    async def submit_all(self, tasks: Sequence[NewTask]) -> list[Submitted | TaskRefused]:
-        """Store tasks in one commit, those that can be accepted; durable when this returns.
+    async def submit_all(
+        self, tasks: Sequence[NewTask], *, wait: float = 0.0, waiting: Waiting = nullcontext
+    ) -> list[Submitted | TaskRefused]:
+        """Store tasks, those that can be accepted, in one commit unless it has to be waited for
+        room; durable when this returns.
 
+        :param wait: seconds to wait for room, where a queue has submitters wait.
+        :param waiting: entered while it waits.
         :returns: what became of each, in order.
         :raises StoreError: when they could not be stored; none of them is then.
         """
@@ -225,9 +241,31 @@ class TaskQueue:
             except TaskRefused as refused:
                 answers.append(refused)
         good = [task for task, refused in zip(tasks, answers, strict=True) if refused is None]
-        stored = await self._bridge.wait(self._store.submit(good))
-        submitted = iter(stored)
-        return [next(submitted) if answer is None else answer for answer in answers]
+        stored = iter(await self._store_all(good, wait, waiting))
+        became = [next(stored) if answer is None else answer for answer in answers]
+        return [
+            self._no_room(answer.full)
+            if isinstance(answer, Submitted) and answer.full is not None
+            else answer
+            for answer in became
+        ]
+
+    async def _store_all(
+        self, tasks: Sequence[NewTask], wait: float, waiting: Waiting
+    ) -> list[Submitted]:
+        return await self._rooms.submit(self._store_now, self._is_known, tasks, wait, waiting)
+
+    async def _store_now(self, tasks: Sequence[NewTask]) -> list[Submitted]:
+        return await self._bridge.wait(self._store.submit(tasks))
+
+    async def _is_known(self, task: NewTask) -> bool:
+        key = task.idempotency_key
+        return key is not None and (
+            await self._bridge.wait(self._store.find_key(task.principal, key)) is not None
+        )
+
+    def _no_room(self, full: Full) -> QueueFull:
+        return QueueFull(full, self._rooms.retry_after(full))
 
     async def status(
         self, principal: Principal, task_id: str, *, events: int = 50, logs: int = 0

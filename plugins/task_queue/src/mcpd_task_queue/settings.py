@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .limits import Limit, Limits
+from .limits import Bound, Limit, Limits, Overflow
 from .records import TaskState
 
 Retention = Annotated[float, Field(ge=0, le=3_650 * 86_400)]
@@ -45,8 +45,31 @@ class LimitSettings(BaseModel):
         return Limit(self.concurrency, self.rate, self.per, self.burst)
 
 
+QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,64}$")]
+MostTasks = Annotated[
+    int, Field(ge=1, le=100_000_000, description="How many tasks may wait in a queue.")
+]
+MostBytes = Annotated[
+    int,
+    Field(ge=1, le=2**50, description="How many bytes of arguments may wait in a queue."),
+]
+OnOverflow = Annotated[
+    Overflow,
+    Field(
+        description="What becomes of a task for which there is no room. 'reject': the submitter is "
+        "told. 'block': the submitter waits for room, if it likes. 'spill': it goes to `spill_to`.",
+    ),
+]
+SpillTo = Annotated[QueueName | None, Field(description="The queue that takes over.")]
+
+
 class QueueSettings(LimitSettings):
     """What holds for one queue; it is one for all principals who name it."""
+
+    most_tasks: MostTasks | None = None
+    most_bytes: MostBytes | None = None
+    overflow: OnOverflow | None = None
+    spill_to: SpillTo = None
 
 
 class RetentionOf(BaseModel):
@@ -173,8 +196,12 @@ class TaskQueueSettings(BaseModel):
             "then waits for as long as there is one of a higher priority.",
         ),
     ] = 300.0
+    most_tasks: MostTasks = 1_000_000
+    most_bytes: MostBytes = 1024 * 1024 * 1024
+    overflow: OnOverflow = "reject"
+    spill_to: SpillTo = None
     queues: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,64}$")], QueueSettings],
+        dict[QueueName, QueueSettings],
         Field(description="What holds for single queues, by name."),
     ] = {}
     tools: Annotated[
@@ -197,7 +224,30 @@ class TaskQueueSettings(BaseModel):
 
     def limits(self) -> Limits:
         """Return what holds tasks back."""
-        return Limits(_limits(self.queues), _limits(self.tools))
+        return Limits(
+            _limits(self.queues),
+            _limits(self.tools),
+            bound=Bound(self.most_tasks, self.most_bytes, self.overflow, self.spill_to),
+            bounds={name: self._bound(queue) for name, queue in self.queues.items()},
+        )
+
+    def _bound(self, queue: QueueSettings) -> Bound:
+        return Bound(
+            queue.most_tasks or self.most_tasks,
+            queue.most_bytes or self.most_bytes,
+            queue.overflow or self.overflow,
+            queue.spill_to or self.spill_to,
+        )
+
+    @model_validator(mode="after")
+    def _spills_somewhere(self) -> TaskQueueSettings:
+        if self.overflow == "spill" and self.spill_to is None:
+            raise ValueError('`overflow = "spill"` needs `spill_to`, the queue that takes over')
+        for name, queue in self.queues.items():
+            bound = self._bound(queue)
+            if queue.overflow == "spill" and bound.spill_to in (None, name):
+                raise ValueError(f"the queue {name!r} needs `spill_to`, another queue to spill to")
+        return self
 
     @property
     def retention_of_states(self) -> dict[TaskState, float]:

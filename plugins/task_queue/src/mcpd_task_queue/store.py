@@ -79,7 +79,10 @@ class TaskStore(Protocol):
         ...
 
     def submit(self, batch: Sequence[NewTask]) -> Future[list[Submitted]]:
-        """Store new tasks, all of them or none.
+        """Store new tasks, all of them or none, but for those whose queue is full.
+
+        A queue is full when the task would exceed one of its bounds. It is taken there all the
+        same in any other way, such as another attempt; a firing of a recurring task is skipped.
 
         :returns: one outcome per task, in order.
         :raises TaskRefused: at once, when a task's arguments are too large or are not JSON, when

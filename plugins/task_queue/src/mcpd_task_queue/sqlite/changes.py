@@ -42,6 +42,7 @@ from .rows import (
     QUEUE,
     READY_AT,
     SEQ,
+    SIZE,
     TURN,
     error_text,
     retry_text,
@@ -68,7 +69,10 @@ from .workers import ranges
 def submit(
     tx: Transaction, batch: Sequence[NewTask], encoded: Sequence[tuple[str, Sequence[bytes]]]
 ) -> list[Submitted]:
-    """Insert tasks; ``encoded`` has the JSON of each one's arguments, and its digests."""
+    """Insert the tasks for which there is room.
+
+    :param encoded: the JSON of each one's arguments, and its digests.
+    """
     return [_submit(tx, new, *extra) for new, extra in zip(batch, encoded, strict=True)]
 
 
@@ -76,15 +80,20 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
     who = new.principal
     if new.idempotency_key is not None:
         found = tx.execute(
-            "SELECT id, state, digest, run_at FROM task WHERE principal_kind = ?"
+            "SELECT id, state, digest, run_at, queue FROM task WHERE principal_kind = ?"
             " AND principal_id = ? AND idempotency_key = ?",
             (who.kind, who.id, new.idempotency_key),
         ).fetchone()
         if found is not None:
             outcome: Literal["existing", "rejected"]
             outcome = "existing" if found[2] in digests else "rejected"
-            return Submitted(outcome, found[0], found[1], found[3])
+            return Submitted(outcome, found[0], found[1], found[3], found[4])
     tx.expect_room()
+    size = len(arguments.encode())
+    queue, full = tx.ledger.loads.room_for(new.queue, size)
+    if full is not None:
+        return Submitted("full", "", None, queue=queue, full=full)
+    spilled_from = None if queue == new.queue else new.queue
     task_id = secrets.token_hex(16)
     run_at = new.run_at if new.run_at is not None else tx.now + new.delay
     reason = "submitted with a delay"
@@ -93,7 +102,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         reason = "made into a task each time"
     state: TaskState = "scheduled"
     if run_at <= tx.now:
-        state = ready_or_paused(tx, who.kind, who.id, new.queue)
+        state = ready_or_paused(tx, who.kind, who.id, queue)
     waits = state == "scheduled"
     expires_at = None if new.cron else until(tx.now, run_at, new.deadline)
     fairness_key = new.client if new.fairness_key is None else new.fairness_key
@@ -105,7 +114,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         "principal_id": who.id,
         "principal_name": who.name,
         "client": new.client,
-        "queue": new.queue,
+        "queue": queue,
         "priority": new.priority,
         "delivery": new.delivery,
         "repeatable": new.repeatable,
@@ -121,28 +130,30 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         "cron": new.cron,
         "timezone": new.timezone,
         "fairness_key": fairness_key,
-        "size": len(arguments.encode()),
+        "size": size,
         "retry": retry_text(new.retry),
         "deadline": new.deadline,
         "expires_at": expires_at,
         "events": 1,
     }
     if state == "ready":
-        columns["lane"] = lane = tx.ledger.lanes.of(new.queue, new.tool)
+        columns["lane"] = lane = tx.ledger.lanes.of(queue, new.tool)
         flow = Flow(lane, new.priority, who.kind, who.id, fairness_key)
         columns["turn"] = tx.ledger.turns.join(tx.connection, tx.undo, flow)
         columns["ready_at"] = tx.steady
     seq = tx.execute(_insert(tuple(columns)), tuple(columns.values())).lastrowid
     assert seq is not None
     tx.execute("INSERT INTO payload (seq, arguments) VALUES (?, ?)", (seq, arguments))
-    add_event(tx, seq, 1, "submitted", state, 0, "")
+    detail = f"spilled from {spilled_from}, which was full" if spilled_from else ""
+    add_event(tx, seq, 1, "submitted", state, 0, detail)
+    tx.ledger.loads.add(tx.undo, queue, size)
     if new.tags and state == "ready":
         add_tags(tx, seq)
-    offered = offer(state, who.kind, who.id, new.queue, new.tool, columns["tags"])
-    whose = Whose(who.kind, who.id, new.queue)
+    offered = offer(state, who.kind, who.id, queue, new.tool, columns["tags"])
+    whose = Whose(who.kind, who.id, queue)
     timed = expires_at is not None
     tx.note(task_id, None, state, whose=whose, offered=offered, timed=timed)
-    return Submitted("created", task_id, state, columns["run_at"])
+    return Submitted("created", task_id, state, columns["run_at"], queue, spilled_from)
 
 
 @cache
@@ -163,8 +174,9 @@ def claim(
         if len(started) == len(chosen):
             break
         # Some had no time left, or could not be read; others may wait behind them.
-    for lane in {lane for lane, *_ in within}:
-        tx.ledger.lanes.wait_for(lane, tx.steady)
+    if tx.ledger.lanes.limited:
+        for lane in {lane for lane, *_ in within}:
+            tx.ledger.lanes.wait_for(lane, tx.steady)
     return tasks
 
 
@@ -229,6 +241,7 @@ def _bury_unreadable(tx: Transaction, seq: int, error: Exception) -> None:
 
 def _served(tx: Transaction, row: Sequence[Any], worker: Worker | None) -> None:
     turns = tx.ledger.turns
+    tx.ledger.loads.remove(tx.undo, row[QUEUE], row[SIZE])
     tx.ledger.lanes.start(tx.connection, tx.undo, row[LANE], tx.steady)
     lane, priority, turn = row[LANE], row[PRIORITY], row[TURN]
     turns.leave(

@@ -449,7 +449,9 @@ class SQLiteTaskStore:
 
     def stats(self, principal: Principal) -> Future[list[QueueStats]]:
         """Count the principal's tasks, per queue."""
-        return self._reader.do(lambda connection: queries.stats(connection, principal))
+        return self._reader.do(
+            lambda connection: queries.stats(connection, principal, self._ledger)
+        )
 
     def next_due(self) -> Future[float | None]:
         """Return the seconds until the next scheduled task is due, or a rate lets one start."""

@@ -147,6 +147,12 @@ class Lanes:
         if self.opening <= now:
             self.opening = math.inf
 
+    def of_queue(self, queue: str) -> tuple[Limit | None, int | None]:
+        """Return the limit of a queue, and how many run in it. May be called from any thread."""
+        gate = Gate("queue", queue)
+        limit = self._limits.get(gate)
+        return limit, None if limit is None else self._running.get(gate, 0)
+
     def holds(self, queue: str, tool: str, now: float) -> list[Hold]:
         """Say what keeps a task from being started. May be called from any thread."""
         holds = []

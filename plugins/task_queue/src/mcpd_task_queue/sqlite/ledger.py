@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 
 from mcpd_task_queue.limits import Limits
+from mcpd_task_queue.records import QueueLoad
 
 from .lanes import Lanes
+from .loads import Loads
 from .turns import Turns
 
 
@@ -22,6 +24,7 @@ class Ledger:
         self.ageing = ageing
         self.turns = Turns()
         self.lanes = Lanes(limits)
+        self.loads = Loads(limits)
         self.offset = 0.0
 
     def load(self, connection: sqlite3.Connection, now: float, monotonic: float) -> None:
@@ -30,8 +33,16 @@ class Ledger:
         :param now: seconds since the epoch.
         :param monotonic: the same instant on a clock that nobody can set.
         """
+        self.loads.load(connection)
         self.lanes.load(connection)
         self.turns.load(connection)
         # What became ready under a clock that was set back since must not seem to come last.
         self.offset = max(now, self.turns.latest_ready_at) - monotonic
         self.lanes.settle(self.offset + monotonic)
+
+    def of(self, queue: str) -> QueueLoad:
+        """Say how full a queue is. May be called from any thread."""
+        waiting = self.loads.of(queue)
+        limit, running = self.lanes.of_queue(queue)
+        bound = self.loads.bound_of(queue)
+        return QueueLoad(waiting.tasks, waiting.bytes, bound, running, limit)

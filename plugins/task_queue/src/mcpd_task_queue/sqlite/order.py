@@ -78,14 +78,13 @@ def best(tx: Transaction, ranges: Sequence[Range], limit: int) -> list[Ready]:
 
     A lane that is shut is not looked into.
     """
-    room = Room(tx.ledger.lanes, tx.steady)
-    ranges = [where for where in ranges if room.left(where.lane) >= 1]
-    if len(ranges) == 1:
+    if len(ranges) == 1 and not tx.ledger.lanes.limited:
         # Almost always it is this simple.
-        most = int(min(limit, room.left(ranges[0].lane)))
-        chosen = _of_one_priority(tx, ranges[0], most)
+        chosen = _of_one_priority(tx, ranges[0], limit)
         if chosen is not None:
             return chosen
+    room = Room(tx.ledger.lanes, tx.steady)
+    ranges = [where for where in ranges if room.left(where.lane) >= 1]
     heads = [(head, where) for where in ranges for head in _heads(tx.connection, where)]
     candidates = {head for head, _ in heads}
     if limit > 1:

@@ -259,7 +259,7 @@ def tally(connection: sqlite3.Connection, principal: Principal) -> dict[str, dic
     return counted
 
 
-def stats(connection: sqlite3.Connection, principal: Principal) -> list[QueueStats]:
+def stats(connection: sqlite3.Connection, principal: Principal, ledger: Ledger) -> list[QueueStats]:
     """Count the principal's tasks by queue and state, from an index that has it all."""
     queues: dict[str, dict[TaskState, int]] = {}
     for queue, state, count in connection.execute(
@@ -268,7 +268,7 @@ def stats(connection: sqlite3.Connection, principal: Principal) -> list[QueueSta
         (principal.kind, principal.id),
     ):
         queues.setdefault(queue, {})[state] = count
-    return [QueueStats(queue, counts) for queue, counts in sorted(queues.items())]
+    return [QueueStats(queue, counts, ledger.of(queue)) for queue, counts in sorted(queues.items())]
 
 
 def next_due(connection: sqlite3.Connection, now: float, opening: float) -> float | None:

@@ -64,9 +64,9 @@ COLUMNS = ", ".join(_COLUMNS)
 SEQ, ID, PRIORITY, EVENTS, LANE, TURN, READY_AT = (
     _COLUMNS.index(name) for name in ("seq", "id", "priority", "events", "lane", "turn", "ready_at")
 )
-PRINCIPAL_KIND, PRINCIPAL_ID, QUEUE, FAIRNESS_KEY, EXPIRES_AT = (
+PRINCIPAL_KIND, PRINCIPAL_ID, QUEUE, FAIRNESS_KEY, SIZE, EXPIRES_AT = (
     _COLUMNS.index(name)
-    for name in ("principal_kind", "principal_id", "queue", "fairness_key", "expires_at")
+    for name in ("principal_kind", "principal_id", "queue", "fairness_key", "size", "expires_at")
 )
 
 #: Longest text kept of a reason, of an event's detail and of a progress message.

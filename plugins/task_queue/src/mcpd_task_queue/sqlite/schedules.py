@@ -55,6 +55,11 @@ def fire(tx: Transaction, row: Row) -> TaskState:
     ).fetchone()
     if waiting is not None:
         return move(tx, row, "scheduled", "skipped", f"{waiting[0]} still waits", run_at=following)
+    full = tx.ledger.loads.refusal(row.queue, row.size)
+    if full is not None:
+        kind = f"{full.tasks} of {full.most} tasks" if full.limit == "tasks" else "too many bytes"
+        detail = f"the queue {row.queue!r} is full: {kind} wait"
+        return move(tx, row, "scheduled", "skipped", detail, run_at=following)
     task_id = secrets.token_hex(16)
     state = ready_or_paused(tx, row.principal_kind, row.principal_id, row.queue)
     columns = {
@@ -79,6 +84,7 @@ def fire(tx: Transaction, row: Row) -> TaskState:
         (seq, row.seq),
     )
     add_event(tx, seq, 1, "submitted", state, 0, f"by the schedule {row.id}")
+    tx.ledger.loads.add(tx.undo, row.queue, row.size)
     if state == "ready":
         add_tags(tx, seq)
     who = (row.principal_kind, row.principal_id)

@@ -70,6 +70,7 @@ class Row(NamedTuple):
     lane: str
     turn: int
     ready_at: float
+    size: int
     reason: str
     started_at: float | None
     worker: str | None
@@ -110,6 +111,10 @@ def move(
     columns["state"] = state
     columns["updated_at"] = tx.now
     columns["events"] = row.events + 1
+    if (row.state in WAITING) != (state in WAITING):
+        loads = tx.ledger.loads
+        count = loads.add if state in WAITING else loads.remove
+        count(tx.undo, row.queue, row.size)
     opens = False
     if row.state == "running" and state != "running":
         opens = tx.ledger.lanes.stop(tx.undo, row.queue, row.tool)

@@ -32,6 +32,7 @@ pytest.register_assert_rewrite(
     *(
         f"mcpd_task_queue.testing.{suite}"
         for suite in (
+            "bounding",
             "capable",
             "concurrent",
             "exporting",
@@ -49,7 +50,8 @@ pytest.register_assert_rewrite(
     )
 )
 
-from .capable import Capable  # noqa: E402 - after the line that has its assertions explained
+from .bounding import Bounding  # noqa: E402 - after the line that has its assertions explained
+from .capable import Capable  # noqa: E402
 from .concurrent import Concurrent  # noqa: E402
 from .exporting import Exporting  # noqa: E402
 from .limiting import Limiting  # noqa: E402
@@ -71,6 +73,7 @@ class TaskStoreConformance(
     Submitting,
     Ordering,
     Limiting,
+    Bounding,
     Outcomes,
     Looking,
     Exporting,

@@ -135,12 +135,26 @@ FairnessKey = Annotated[
         "the key is the connection that submitted them.",
     ),
 ]
+WaitForRoom = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        le=LONGEST_WAIT,
+        description="Seconds to wait for room in a queue that has submitters wait when it is full; "
+        "by default for as long as this call may take.",
+    ),
+]
 Tags = Annotated[list[Name] | None, Field(max_length=16, description="Words to list tasks by.")]
 
 
 async def service(ctx: Context) -> TaskQueue:
     """Return the service; these tools run where it does."""
     return cast(TaskQueue, await ctx.service("task_queue"))
+
+
+def for_room(ctx: Context, wait: float | None) -> float:
+    """Return how long a submit waits for room."""
+    return within(ctx, LONGEST_WAIT if wait is None else wait)
 
 
 def within(ctx: Context, wait: float) -> float:

@@ -42,6 +42,8 @@ from .arguments import (
     TaskQueueName,
     Timeout,
     ToolName,
+    WaitForRoom,
+    for_room,
     service,
 )
 
@@ -129,23 +131,29 @@ def key_taken(key: str | None, submitted: Submitted) -> TaskRefused:
     )
 
 
-async def submit(ctx: Context, task: NewTask) -> Submitted:
+async def submit(ctx: Context, task: NewTask, wait: float | None = None) -> Submitted:
     """Store one task.
 
+    :param wait: seconds to wait for room, if its queue has submitters wait.
+    :raises QueueFull: when there is no room for it.
     :raises TaskRefused: also when its idempotency key belongs to other work.
     """
-    submitted = await (await service(ctx)).submit(task)
+    queue = await service(ctx)
+    submitted = await queue.submit(task, wait=for_room(ctx, wait), waiting=ctx.waiting)
     if submitted.outcome == "rejected":
         raise key_taken(task.idempotency_key, submitted)
     return submitted
 
 
 def _answer(submitted: Submitted) -> SubmittedTask:
-    assert submitted.outcome != "rejected"
+    assert submitted.outcome in ("created", "existing")
+    assert submitted.state is not None
     return {
         "task_id": submitted.task_id,
         "state": submitted.state,
         "outcome": submitted.outcome,
+        "queue": submitted.queue,
+        "spilled_from": submitted.spilled_from,
     }
 
 
@@ -174,6 +182,7 @@ async def submit_task(
     idempotency_key: IdempotencyKey = None,
     fairness_key: FairnessKey = None,
     tags: Tags = None,
+    wait: WaitForRoom = None,
 ) -> SubmittedTask:
     """Have a tool called in the background, durably.
 
@@ -199,7 +208,7 @@ async def submit_task(
         idempotency_key=idempotency_key,
         fairness_key=fairness_key,
     )
-    return _answer(await submit(ctx, task))
+    return _answer(await submit(ctx, task, wait))
 
 
 @tool(
@@ -217,6 +226,7 @@ async def submit_tasks(
         Field(min_length=1, max_length=MOST_TASKS, description="Each as submit_task takes it."),
     ],
     ctx: Context,
+    wait: WaitForRoom = None,
 ) -> SubmittedTasks:
     """Have several tools called in the background, durably, with one commit.
 
@@ -230,7 +240,9 @@ async def submit_tasks(
     for request in requests:
         outcomes.append(await _new_task_or_reason(ctx, request))
     good = [outcome for outcome in outcomes if isinstance(outcome, NewTask)]
-    stored = iter(await (await service(ctx)).submit_all(good))
+    queue = await service(ctx)
+    waits = for_room(ctx, wait)
+    stored = iter(await queue.submit_all(good, wait=waits, waiting=ctx.waiting))
     answers: list[ItemOutcome] = []
     for index, outcome in enumerate(outcomes):
         became = next(stored) if isinstance(outcome, NewTask) else outcome
@@ -274,6 +286,8 @@ def _item(index: int, became: Submitted | McpdError) -> ItemOutcome:
         "outcome": answer["outcome"],
         "task_id": answer["task_id"],
         "state": answer["state"],
+        "queue": answer["queue"],
+        "spilled_from": answer["spilled_from"],
     }
 
 
@@ -319,6 +333,7 @@ async def schedule_task(
     idempotency_key: IdempotencyKey = None,
     fairness_key: FairnessKey = None,
     tags: Tags = None,
+    wait: WaitForRoom = None,
 ) -> ScheduledTask:
     """Have a tool called later, or again and again, durably. Give one of `at`, `delay` and `cron`.
 
@@ -359,7 +374,7 @@ async def schedule_task(
         idempotency_key=idempotency_key,
         fairness_key=fairness_key,
     )
-    submitted = await submit(ctx, task)
+    submitted = await submit(ctx, task, wait)
     due, following = submitted.run_at, []
     if cron is not None and due is not None:
         times = cron_times.times(cron, timezone, due)
