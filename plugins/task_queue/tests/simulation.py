@@ -64,6 +64,7 @@ class Simulation:
         self._claims: list[Claim] = []
         self._keys: dict[tuple[Principal, str], tuple[str, int]] = {}
         self._epoch = 0
+        self._set_forward = 0.0
         self._backoff = Backoff(2.0, 60.0, self._chance.random)
         self._open()
 
@@ -273,6 +274,7 @@ class Simulation:
     def _set_the_clock(self) -> None:
         seconds = self._chance.choice((-3_600.0, 3_600.0))
         self.trace.append(("set the clock", seconds))
+        self._set_forward += max(0.0, seconds)
         self.world.wall += seconds
 
     def _sweep(self) -> None:
@@ -419,8 +421,8 @@ class Simulation:
         """Let a new process, on a disk that has room, do what is left."""
         self.trace.append(("the end",))
         self._chance = _Unlucky()
-        # What is to run at a time of day waits for it, as long as the clock is wrong.
-        self.world.wall = max(self.world.wall, START + self.world.steady)
+        # What is to run at a time of day waits for it, also when the clock was wrong at its submit.
+        self.world.wall = max(self.world.wall, START + self.world.steady) + self._set_forward
         self._die()
         for who in (ME, OTHER):
             for queue in QUEUES:
