@@ -321,6 +321,17 @@ async def test_due_tasks_start_although_looking_and_sweeping_failed_once(
     assert "The store cannot be swept: Cannot sweep." in caplog.text
 
 
+async def test_a_sweep_that_fails_for_an_unknown_reason_does_not_end_the_sweeping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "LONGEST_NAP", 0.05)
+    async with running(tmp_path, {"work": done}) as (queue, store):
+        store.faults["sweep"] = (KeyError("a defect"), 1)
+        assert (await ended(queue, await submit(queue, delay=0.02))).state == "succeeded"
+        assert store.failed == ["sweep"]
+    assert "The store cannot be swept." in caplog.text
+
+
 async def test_what_a_lost_claim_left_running_is_found_by_its_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

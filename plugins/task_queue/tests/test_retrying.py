@@ -180,6 +180,27 @@ async def test_what_was_due_too_long_ago_is_dead_after_a_start(
         assert log == ["add 2"]
 
 
+async def test_a_start_takes_over_all_that_was_left_however_much_it_is(
+    start: Start,
+    left_behind: Callable[..., list[str]],
+    me: Principal,
+    log: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mcpd_task_queue.sqlite import sweeping
+
+    monkeypatch.setattr(sweeping, "SWEEP_LIMIT", 2)
+    tasks = [NewTask("add", {"a": n}, me, repeatable=True) for n in range(5)]
+    ids = left_behind(tasks, running=5)
+    async with start() as host:
+        for task_id in ids:
+            answer = await result(host, task_id)
+            assert answer["state"] == "succeeded"
+            (failure,) = (await status(host, task_id))["failed_attempts"]
+            assert failure["error"]["message"] == "the process that ran it died"
+    assert sorted(log) == [f"add {n}" for n in range(5)]
+
+
 @pytest.mark.parametrize("wrong", [{"multiplier": 0}, {"jitter": 2}, {"colour": "red"}])
 async def test_a_policy_that_does_not_fit_is_refused(start: Start, wrong: dict[str, Any]) -> None:
     async with start() as host:
@@ -277,6 +298,19 @@ def test_a_row_that_cannot_be_read_does_not_keep_the_others_of_its_batch(
     ).result()
     assert said.startswith("what is stored of it cannot be read: ")
     assert attempts == 0
+
+
+def test_a_due_row_that_cannot_be_read_does_not_stall_the_sweep(
+    store: SQLiteTaskStore, new: New, me: Principal, clock: Any
+) -> None:
+    damaged, fine = put(store, new(delay=5), new(delay=5))
+    store._writer.do(
+        lambda tx: tx.execute("UPDATE task SET tags = '7' WHERE id = ?", (damaged,))
+    ).result()
+    clock.advance(5)
+    assert store.sweep().result().readied == 2
+    assert [task.id for task in claim(store, 2)] == [fine]
+    assert store.health().counts["dead"] == 1
 
 
 def test_arguments_that_are_gone_do_not_keep_the_others_either(

@@ -408,6 +408,10 @@ class Dispatcher:
                 self._log.error("The store cannot be swept: %s", error)
                 await trio.sleep(STORE_RETRY.after(1))
                 return
+            except Exception:  # noqa: BLE001 - the boundary: the next sweep must come
+                self._log.exception("The store cannot be swept.")
+                await trio.sleep(STORE_RETRY.after(1))
+                return
             if swept.parked or swept.buried:
                 self._log.warning(
                     "Leases ran out, or deadlines: %d tasks are uncertain now, %d are dead.",

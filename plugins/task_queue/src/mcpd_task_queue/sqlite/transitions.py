@@ -174,8 +174,14 @@ def offer(
     if state != "ready":
         return None
     # Most have none, and reading that takes as long as storing a row.
-    words = () if tags == "[]" else json.loads(tags)
-    return Offered(kind, id_, queue, (tool, *words))
+    if tags == "[]":
+        return Offered(kind, id_, queue, (tool,))
+    try:
+        words = (tool, *json.loads(tags))
+    except (ValueError, TypeError):
+        # Found to be unreadable when it is claimed. A sweep must not fail for one of thousands.
+        words = (tool,)
+    return Offered(kind, id_, queue, words)
 
 
 def ready_or_paused(tx: Transaction, kind: str, id_: str, queue: str) -> TaskState:

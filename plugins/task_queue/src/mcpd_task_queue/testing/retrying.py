@@ -11,7 +11,7 @@ from mcpd_task_queue.records import Changed, Recorded, Swept
 from mcpd_task_queue.retrying import FailedAttempt, RetryPolicy
 from mcpd_task_queue.store import TaskStore
 
-from .suite import Clock, New, OpenStore, StoreSuite, claim, kinds, look, submit
+from .suite import OTHER, Clock, New, OpenStore, StoreSuite, claim, ended, kinds, look, submit
 
 
 def fail_again(store: TaskStore, clock: Clock, task_id: str, message: str) -> int:
@@ -229,6 +229,27 @@ class Retrying(StoreSuite):
         assert store.sweep().result() == Swept(buried=buried)
         clock.advance(61)
         assert store.sweep().result() == Swept(), "it moved with the clock"
+
+    # --- trying anew ------------------------------------------------------------------------------
+
+    def test_several_are_tried_anew_each_with_its_outcome(
+        self, store: TaskStore, new: New, me: Principal
+    ) -> None:
+        dead = ended(store, new(deadline=60), "dead")
+        uncertain = ended(store, new(), "uncertain")
+        done = ended(store, new(), "succeeded")
+        anothers = ended(store, new(principal=OTHER), "dead")
+        ids = [dead, done, anothers, uncertain, dead, "f" * 32]
+        assert store.retry_many(me, ids, 7).result() == [
+            Changed(True, "ready"),
+            Changed(False, "succeeded"),
+            None,
+            Changed(True, "ready"),
+            Changed(False, "ready"),
+            None,
+        ]
+        assert [look(store, me, id_).task.max_attempts for id_ in (dead, uncertain)] == [7, 7]
+        assert look(store, OTHER, anothers).task.state == "dead"
 
     # --- many at once -----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from mcpd_task_queue.records import (
 )
 from mcpd_task_queue.store import TaskStore
 
-from .suite import Clock, New, OpenStore, StoreSuite, claim, kinds, look, submit
+from .suite import Clock, New, OpenStore, StoreSuite, claim, ended, kinds, look, submit
 
 
 class Submitting(StoreSuite):
@@ -77,6 +77,22 @@ class Submitting(StoreSuite):
         (again,) = store.submit([new(idempotency_key="k", priority=9)]).result()
         assert (again.outcome, again.task_id, again.state) == ("existing", first, state)
         assert sum(store.health().counts.values()) == 1
+
+    @pytest.mark.parametrize("state", ["failed", "dead", "cancelled", "uncertain"])
+    def test_a_key_stays_taken_however_its_task_ended_until_the_task_is_purged(
+        self, open_store: OpenStore, new: New, clock: Clock, state: str
+    ) -> None:
+        store = open_store(retention=100)
+        first = ended(store, new(idempotency_key="k"), state)
+        (again,) = store.submit([new(idempotency_key="k")]).result()
+        assert (again.outcome, again.task_id, again.state) == ("existing", first, state)
+        (other,) = store.submit([new(idempotency_key="k", arguments={"a": 2})]).result()
+        assert (other.outcome, other.task_id) == ("rejected", first)
+        clock.advance(101)
+        purged = store.sweep().result().purged
+        assert purged == (0 if state == "uncertain" else 1)
+        (later,) = store.submit([new(idempotency_key="k")]).result()
+        assert later.outcome == ("created" if purged else "existing")
 
     def test_a_key_that_was_used_for_other_work_is_rejected(
         self, store: TaskStore, new: New
