@@ -817,6 +817,34 @@ async def test_one_that_ignores_sigterm_is_killed_after_the_grace(
 
 
 @pytest.mark.anyio
+async def test_a_caller_may_set_the_grace_of_its_call_up_to_the_moment_of_cancelling(
+    plugin: Make, start: Start, tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
+    grace = 3_600.0
+    async with start(plugin("tools", TOOLS), executor={"cancel_grace": 3_600}) as host:
+        options = {"cancel_grace": lambda: grace}
+        running = asyncio.ensure_future(call(host, "stubborn", {"note": str(note)}, **options))
+        pid = await noted(note)
+        grace = 0.1
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not alive(pid)
+
+
+@pytest.mark.anyio
+async def test_a_call_has_no_more_time_than_its_caller_whatever_its_timeout(
+    host: Host, tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
+    await number(host, "pid")  # so that the process is there
+    result = await call(host, "spin", {"note": str(note)}, timeout=3_600, within=2.0)
+    assert result.error is not None
+    assert result.error["code"] == "deadline_exceeded"
+
+
+@pytest.mark.anyio
 async def test_what_a_tool_has_started_ends_with_its_process(host: Host, tmp_path: Path) -> None:
     note = tmp_path / "note"
     running = asyncio.ensure_future(call(host, "with_child", {"note": str(note)}))
