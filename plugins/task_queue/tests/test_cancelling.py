@@ -34,10 +34,11 @@ TOOLS = """
     @tool(placement="process", idempotent=True)
     def stubborn(folder: str) -> str:
         Path(folder, "pid").write_text(str(os.getpid()))
-        Path(folder, "started").touch()
         while not Path(folder, "released").exists():
             try:
-                time.sleep(0.01)
+                Path(folder, "started").touch()
+                while not Path(folder, "released").exists():
+                    time.sleep(0.01)
             except BaseException:
                 Path(folder, "asked").touch()
         return "finished all the same"
