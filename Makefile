@@ -11,9 +11,9 @@ VENV ?= .venv
 PLUGINS ?= p2p
 COVERAGE_MINIMUM := 92
 SOAK_MINUTES ?= 60
-# Tests that run at the same time; 0 is one after the other, in one process. Two gain much, where
-# the processors are not busy with something else: most of the tests wait for processes.
-WORKERS ?= 0
+# Tests that run at the same time; 0 is one after the other, in one process. Two gain much, because
+# most of the tests wait for processes.
+WORKERS ?= 2
 # Many tests start processes, which would compile all of mcpd each time.
 unexport PYTHONDONTWRITEBYTECODE
 

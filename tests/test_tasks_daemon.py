@@ -84,7 +84,12 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         garden = Garden(folder / "plugins", patch)
         plugin = garden.plant(TOOLS)
-        env = {key: value for key, value in os.environ.items() if not key.startswith("MCPD_")}
+        # A terminal has a size of its own, which these would belie.
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("MCPD_") and key not in ("COLUMNS", "LINES")
+        }
         yield env | {
             "MCPD_DATA_DIR": str(folder / "data"),
             "MCPD_HTTP__PORT": "0",

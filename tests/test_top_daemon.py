@@ -57,7 +57,12 @@ def plugin(request: pytest.FixtureRequest, tmp_plugin: WritePlugin) -> PlantedPl
 @pytest.fixture
 def env(tmp_path: Path, plugin: PlantedPlugin) -> dict[str, str]:
     """An environment in which nothing is set, with a data directory of its own."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("MCPD_")}
+    # A terminal has a size of its own, which these would belie.
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("MCPD_") and key not in ("COLUMNS", "LINES")
+    }
     return env | {
         "MCPD_DATA_DIR": str(tmp_path / "data"),
         "MCPD_HTTP__PORT": "0",
