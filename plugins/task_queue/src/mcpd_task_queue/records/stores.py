@@ -1,0 +1,41 @@
+"""A store as a whole: how it is, and a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .tasks import TaskState
+
+
+@dataclass(frozen=True)
+class StoreHealth:
+    """How a store is, from memory.
+
+    :ivar ok: whether the last change was committed.
+    :ivar detail: the last failure, when not; else what may become one, if anything.
+    :ivar counts: tasks per state, of all principals.
+    """
+
+    ok: bool
+    detail: str
+    counts: Mapping[TaskState, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BackedUp:
+    """A backup that was made.
+
+    :ivar path: the folder that it is in.
+    :ivar bytes: of the copied tasks; what is kept beside them comes on top.
+    :ivar tasks: how many it has.
+    :ivar blobs: how many large results it has.
+    :ivar seconds: how long it took.
+    """
+
+    path: Path
+    bytes: int
+    tasks: int
+    blobs: int
+    seconds: float
