@@ -22,8 +22,9 @@ from harness.loops import runner
 from mcpd_core import CallResult, Principal, ServiceHost
 from mcpd_core.runtimes import TrioRuntime
 from mcpd_task_queue.bridge import Bridge
+from mcpd_task_queue.queue import TaskQueue
 from mcpd_task_queue.records import Change, NewTask
-from mcpd_task_queue.service import TaskQueue, serving
+from mcpd_task_queue.service import serving
 from mcpd_task_queue.settings import TaskQueueSettings
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 from mcpd_task_queue.store import Listener

@@ -26,9 +26,10 @@ from mcpd_task_queue import dispatcher as dispatcher_module
 from mcpd_task_queue.attempts import Attempt
 from mcpd_task_queue.bridge import Bridge
 from mcpd_task_queue.errors import StoreBroken, StoreFull
+from mcpd_task_queue.queue import TaskQueue
 from mcpd_task_queue.records import NewTask, Task
 from mcpd_task_queue.retrying import Backoff
-from mcpd_task_queue.service import TaskQueue, serving
+from mcpd_task_queue.service import serving
 from mcpd_task_queue.settings import TaskQueueSettings
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 

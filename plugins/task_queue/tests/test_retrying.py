@@ -259,9 +259,9 @@ async def test_all_that_match_are_tried_anew_when_that_is_confirmed(
 async def test_one_that_fails_again_meanwhile_is_tried_anew_once(
     start: Start, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mcpd_task_queue import service
+    from mcpd_task_queue import queue
 
-    monkeypatch.setattr(service, "RETRY_PAGE", 1)
+    monkeypatch.setattr(queue, "RETRY_PAGE", 1)
     async with start() as host:
         ids = [await dead(host) for _ in range(3)]
         answer = await ask(host, "retry_task", matching={}, confirm=True)

@@ -15,8 +15,8 @@ import pytest
 
 from mcpd_core import CallRefused, CallResult, Principal
 from mcpd_core.host import Host
+from mcpd_task_queue.queue import TaskQueue
 from mcpd_task_queue.records import NewTask, Renewal
-from mcpd_task_queue.service import TaskQueue
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 
 ME = Principal("local", "1000", "ada")

@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
 from mcpd_core import Context
+from mcpd_task_queue.queue import TaskQueue
 from mcpd_task_queue.records import Delivery
-from mcpd_task_queue.service import TaskQueue
 
 #: Longest `wait` of `get_task_result`, and the longest timeout of one attempt, in seconds.
 LONGEST_WAIT = 600

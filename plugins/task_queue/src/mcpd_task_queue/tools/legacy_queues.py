@@ -35,7 +35,7 @@ async def queue_stats(
             for state, count in one.counts.items():
                 counts[legacy.status_of(state)] += count
     activity = await queue.activity(ctx.principal, LATELY)
-    workers = await queue.workers_of(ctx.principal) if include_worker_stats else ()
+    workers = await queue.staff.of(ctx.principal) if include_worker_stats else ()
     return legacy.success(
         given(include_historical=include_historical),
         queued_count=counts["queued"],
@@ -113,7 +113,7 @@ async def worker_register(
     """Older form of register_worker; it serves the queue `default`."""
     if worker_id == BUILT_IN:
         raise TaskRefused(f"{BUILT_IN!r} is the worker that is always there.")
-    kept = await (await service(ctx)).register(
+    kept = await (await service(ctx)).staff.register(
         Worker(
             worker_id,
             ctx.principal,
@@ -142,7 +142,7 @@ async def worker_unregister(
     queue = await service(ctx)
     async with ctx.waiting():
         grace = within(ctx, timeout) if graceful else 0.0
-        running, interrupted = await queue.unregister(ctx.principal, worker_id, grace)
+        running, interrupted = await queue.staff.unregister(ctx.principal, worker_id, grace)
     return legacy.success(
         [],
         worker_id=worker_id,
@@ -158,7 +158,7 @@ async def worker_status(
     worker_id: Name, ctx: Context, include_tasks: bool = False, include_metrics: bool = False
 ) -> CallResult:
     """Older form of get_worker_status."""
-    workers = await (await service(ctx)).workers_of(ctx.principal)
+    workers = await (await service(ctx)).staff.of(ctx.principal)
     found = next((worker for worker in workers if worker.name == worker_id), None)
     if found is None:
         raise UnknownWorker(worker_id)

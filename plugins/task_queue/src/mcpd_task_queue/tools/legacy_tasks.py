@@ -16,8 +16,8 @@ from mcpd_task_queue import legacy
 from mcpd_task_queue.answers import iso
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.legacy import LegacyStatus
+from mcpd_task_queue.queue import TaskQueue
 from mcpd_task_queue.records import Filter
-from mcpd_task_queue.service import TaskQueue
 
 from .arguments import LONGEST_TIMEOUT, Name, service
 from .legacy_shared import QUEUE, Free, Id, Reason, given, legacy_tool

@@ -57,7 +57,7 @@ async def register_worker(
         raise TaskRefused(
             f"{BUILT_IN!r} is the worker that is always there.", hint="Choose a name."
         )
-    kept = await (await service(ctx)).register(
+    kept = await (await service(ctx)).staff.register(
         Worker(
             worker_id,
             ctx.principal,
@@ -101,7 +101,7 @@ async def unregister_worker(
     queue = await service(ctx)
     async with ctx.waiting():
         wait = None if grace is None else within(ctx, grace)
-        running, interrupted = await queue.unregister(ctx.principal, worker_id, wait)
+        running, interrupted = await queue.staff.unregister(ctx.principal, worker_id, wait)
     return {
         "worker_id": worker_id,
         "finished": 0 if grace is None else running - interrupted,
@@ -125,7 +125,7 @@ async def get_worker_status(
     ] = None,
 ) -> Workers:
     """Tell what the built-in worker and your registered ones are doing, and have done."""
-    workers = await (await service(ctx)).workers_of(ctx.principal)
+    workers = await (await service(ctx)).staff.of(ctx.principal)
     if worker_id is not None:
         workers = [worker for worker in workers if worker.name == worker_id]
         if not workers:
