@@ -1,4 +1,7 @@
-"""`SQLiteTaskStore`: the `TaskStore` protocol on one SQLite file."""
+"""`SQLiteTaskStore`: the `TaskStore` protocol on one SQLite file.
+
+Here it is opened, watched over and closed; what is done with tasks is in `Writes` and `Reads`.
+"""
 
 from __future__ import annotations
 
@@ -9,52 +12,25 @@ from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 
-from mcpd_core import CallResult, Finding, Principal, file_system_of
-from mcpd_task_queue import cron
+from mcpd_core import Finding, file_system_of
 from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.errors import StoreUnusable
 from mcpd_task_queue.limits import Limits
 from mcpd_task_queue.metrics import Metric
-from mcpd_task_queue.records import (
-    FINAL,
-    STATES,
-    Activity,
-    BackedUp,
-    Cancelled,
-    Change,
-    Changed,
-    Exported,
-    Filter,
-    NewTask,
-    Note,
-    Page,
-    Pause,
-    QueueChanged,
-    QueueStats,
-    Recorded,
-    Renewal,
-    ResultPart,
-    Snapshot,
-    StoreHealth,
-    Submitted,
-    Swept,
-    Task,
-    TaskState,
-    Worker,
-)
-from mcpd_task_queue.store import Listener, Resolution, Verdict
+from mcpd_task_queue.records import FINAL, STATES, BackedUp, Change, StoreHealth, TaskState
+from mcpd_task_queue.store import Listener
 
-from . import changes, examining, exporting, managing, queries, sweeping, workers
+from . import examining, queries
 from .apart import in_thread
 from .backup import Backups
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .ledger import Ledger
 from .log import LARGEST_LOG
+from .reads import Reads
 from .results import Results
-from .rows import arguments_text, digest, error_text, shorten
 from .schema import migrate
-from .transitions import Leases
 from .worker import Reader, Writer
+from .writes import Writes
 
 #: Bytes of JSON that the arguments of one task may take.
 LARGEST_ARGUMENTS = 1024 * 1024
@@ -67,7 +43,7 @@ LARGEST_RESULT = 64 * 1024 * 1024
 INLINE_RESULT = 64 * 1024
 
 
-class SQLiteTaskStore:
+class SQLiteTaskStore(Writes, Reads):
     """Keeps tasks in one SQLite file; the reference engine.
 
     One connection, on a thread of its own, makes every change, in groups that share a commit and
@@ -111,9 +87,6 @@ class SQLiteTaskStore:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
-        self._retention = dict.fromkeys(FINAL, retention) | dict(retention_of or {})
-        self._log_lines = log_lines
-        self._largest = largest_arguments
         self._capabilities = Capabilities(
             engine="sqlite",
             delivery=("at_least_once", "at_most_once"),
@@ -126,9 +99,6 @@ class SQLiteTaskStore:
             backup=True,
             result_limit=largest_result,
         )
-        self._clock = clock
-        self._monotonic = monotonic
-        self._leases = Leases()
         self._listener: Listener | None = None
         found = file_system_of(path)
         if found.network:
@@ -149,7 +119,7 @@ class SQLiteTaskStore:
             try:
                 self._instance = migrate(writing, path)
                 self._counts = queries.counts(writing)
-                self._ledger = ledger = Ledger(ageing, limits or Limits())
+                ledger = Ledger(ageing, limits or Limits())
                 ledger.load(writing, clock(), monotonic())
                 reading = connect_reader(path)
             except BaseException:
@@ -162,7 +132,7 @@ class SQLiteTaskStore:
         except BaseException:
             self._lock.release()
             raise
-        self._writer = Writer(
+        writer = Writer(
             path,
             writing,
             clock=clock,
@@ -171,11 +141,18 @@ class SQLiteTaskStore:
             committed=self._committed,
             largest_log=largest_log,
         )
-        self._reader = Reader(path, reading, "mcpd-task-store-reader")
-        self._backups = Backups(path, self._writer)
-        self._results = Results(
-            path.with_name("blobs"), self._reader, inline_result, largest_result
+        reader = Reader(path, reading, "mcpd-task-store-reader")
+        results = Results(path.with_name("blobs"), reader, inline_result, largest_result)
+        Writes.__init__(
+            self,
+            writer,
+            results,
+            retention=dict.fromkeys(FINAL, retention) | dict(retention_of or {}),
+            log_lines=log_lines,
+            largest_arguments=largest_arguments,
         )
+        Reads.__init__(self, reader, results, ledger, clock=clock, monotonic=monotonic)
+        self._backups = Backups(path, writer)
         self._closed: Future[None] | None = None
 
     @property
@@ -208,259 +185,6 @@ class SQLiteTaskStore:
         if listener is not None:
             listener(made)
 
-    # --- changes ----------------------------------------------------------------------------------
-
-    def submit(self, batch: Sequence[NewTask]) -> Future[list[Submitted]]:
-        """Store new tasks, all of them or none."""
-        # Encoding happens on the caller's thread: the writer has better things to do.
-        encoded = [self._encoded(new) for new in batch]
-        return self._writer.do(lambda tx: changes.submit(tx, batch, encoded))
-
-    def check(self, task: NewTask) -> None:
-        """Raise what `submit` would raise at once for this task."""
-        self._encoded(task)
-
-    def _encoded(self, new: NewTask) -> tuple[str, list[bytes]]:
-        text = arguments_text(new.arguments, self._largest)
-        zones = [new.timezone]
-        if new.cron is not None:
-            cron.check(new.cron, new.timezone)
-            # No zone is this one; which of the two a stored digest was made of is not known.
-            if new.timezone in (None, "UTC"):
-                zones.append("UTC" if new.timezone is None else None)
-        return text, [digest(new.tool, new.arguments, new.cron, zone) for zone in zones]
-
-    def claim(
-        self, owner: str, limit: int, lease: float, worker: Worker | None = None
-    ) -> Future[list[Task]]:
-        """Start up to ``limit`` ready tasks, best first."""
-        return self._writer.do(
-            lambda tx: changes.claim(tx, self._leases, owner, limit, lease, worker)
-        )
-
-    def renew(self, renewals: Sequence[Renewal], lease: float) -> Future[list[Recorded]]:
-        """Prolong leases."""
-        return self._writer.do(lambda tx: changes.renew(tx, self._leases, renewals, lease))
-
-    def note(self, notes: Sequence[Note]) -> Future[list[Recorded]]:
-        """Store what attempts have said."""
-        return self._writer.do(lambda tx: changes.note(tx, notes, self._log_lines))
-
-    def complete(self, task_id: str, fence: int, result: CallResult) -> Future[Recorded]:
-        """Record that a task succeeded."""
-        return self._results.complete(
-            result,
-            lambda stored: self._writer.do(
-                lambda tx: changes.complete(tx, self._leases, task_id, fence, stored)
-            ),
-        )
-
-    def fail(
-        self,
-        task_id: str,
-        fence: int,
-        error: Mapping[str, object],
-        verdict: Verdict,
-        retry_in: float = 0.0,
-    ) -> Future[Recorded]:
-        """Record that an attempt failed."""
-        message, text = shorten(str(error.get("message", ""))), error_text(error)
-        return self._writer.do(
-            lambda tx: changes.fail(
-                tx, self._leases, task_id, fence, message, text, verdict, retry_in
-            )
-        )
-
-    def release(
-        self, task_id: str, fence: int, reason: str, retry_in: float = 0.0
-    ) -> Future[Recorded]:
-        """Give back a task that was claimed but not started."""
-        return self._writer.do(
-            lambda tx: changes.release(tx, self._leases, task_id, fence, reason, retry_in)
-        )
-
-    def interrupt(
-        self, task_id: str, fence: int, reason: str, *, count_attempt: bool
-    ) -> Future[Recorded]:
-        """Record that an attempt was cut off."""
-        return self._writer.do(
-            lambda tx: changes.interrupt(tx, self._leases, task_id, fence, reason, count_attempt)
-        )
-
-    def cancel(self, principal: Principal, task_id: str) -> Future[Cancelled | None]:
-        """Cancel a waiting task, or ask for a running one to be cancelled."""
-        return self._writer.do(lambda tx: changes.cancel(tx, principal, task_id))
-
-    def retry(
-        self, principal: Principal, task_id: str, max_attempts: int | None = None
-    ) -> Future[Changed | None]:
-        """Have a task tried anew."""
-        return self._writer.do(lambda tx: managing.retry(tx, principal, task_id, max_attempts))
-
-    def retry_many(
-        self, principal: Principal, task_ids: Sequence[str], max_attempts: int | None = None
-    ) -> Future[list[Changed | None]]:
-        """Have tasks tried anew."""
-        ids = tuple(task_ids)
-        return self._writer.do(
-            lambda tx: [managing.retry(tx, principal, id_, max_attempts) for id_ in ids]
-        )
-
-    def resolve(
-        self, principal: Principal, task_id: str, resolution: Resolution, note: str
-    ) -> Future[Changed | None]:
-        """Record what a person found out about an uncertain task."""
-        return self._writer.do(
-            lambda tx: managing.resolve(tx, principal, task_id, resolution, note)
-        )
-
-    def prioritise(
-        self, principal: Principal, task_id: str, priority: int
-    ) -> Future[Changed | None]:
-        """Give a task another priority."""
-        return self._writer.do(lambda tx: managing.prioritise(tx, principal, task_id, priority))
-
-    def pause(self, principal: Principal, queue: str, reason: str) -> Future[QueueChanged]:
-        """Start nothing more of one queue of the principal."""
-        return self._writer.do(lambda tx: managing.pause(tx, principal, queue, shorten(reason)))
-
-    def resume(self, principal: Principal, queue: str) -> Future[QueueChanged]:
-        """End the pause of a queue."""
-        return self._writer.do(lambda tx: managing.resume(tx, principal, queue))
-
-    def clear(
-        self, principal: Principal, queue: str, *, recurring: bool = False
-    ) -> Future[QueueChanged]:
-        """Cancel what waits in one queue of the principal."""
-        return self._writer.do(lambda tx: managing.clear(tx, principal, queue, recurring))
-
-    def register(self, worker: Worker, most_slots: int) -> Future[Worker]:
-        """Keep a worker."""
-        return self._writer.do(lambda tx: workers.register(tx, worker, most_slots))
-
-    def unregister(self, principal: Principal, name: str) -> Future[Worker | None]:
-        """Forget a worker."""
-        return self._writer.do(lambda tx: workers.unregister(tx, principal, name))
-
-    def recover(self, owner: str) -> Future[Swept]:
-        """Take over what every other owner left running."""
-        return self._writer.do(lambda tx: sweeping.recover(tx, self._leases, owner))
-
-    def sweep(self) -> Future[Swept]:
-        """Make due tasks ready, interrupt those whose lease has run out, purge old ones."""
-        freed: list[str] = []
-        swept = self._writer.do(lambda tx: sweeping.sweep(tx, self._leases, self._retention, freed))
-        return self._results.forget(swept, freed)
-
-    # --- look-ups ---------------------------------------------------------------------------------
-
-    def get(
-        self,
-        principal: Principal,
-        task_id: str,
-        *,
-        payload: bool = False,
-        events: int = 0,
-        logs: int = 0,
-        largest: int | None = None,
-        failures: bool = False,
-    ) -> Future[Snapshot | None]:
-        """Look one task up."""
-        found = self._reader.do(
-            lambda connection: queries.get(
-                connection,
-                principal,
-                task_id,
-                payload,
-                events,
-                failures,
-                self._ledger,
-                self._steady(),
-                largest,
-                logs,
-            )
-        )
-        return self._results.fill(found, largest) if payload else found
-
-    def read_result(
-        self, principal: Principal, task_id: str, offset: int, length: int
-    ) -> Future[ResultPart | None]:
-        """Read a part of the JSON text of a result."""
-        return self._results.part(principal, task_id, offset, length)
-
-    def _steady(self) -> float:
-        return self._monotonic() + self._ledger.offset
-
-    def find_key(self, principal: Principal, key: str) -> Future[str | None]:
-        """Return the id of the principal's task with that idempotency key."""
-        return self._reader.do(lambda connection: queries.find_key(connection, principal, key))
-
-    def find(
-        self,
-        principal: Principal,
-        wanted: Filter,
-        *,
-        cursor: str | None = None,
-        limit: int = 50,
-        offset: int = 0,
-    ) -> Future[Page]:
-        """List the principal's tasks, newest first."""
-        before = queries.place_of(cursor)
-        return self._reader.do(
-            lambda connection: queries.find(connection, principal, wanted, before, limit, offset)
-        )
-
-    def count(self, principal: Principal, wanted: Filter) -> Future[int]:
-        """Count the tasks that `find` would list."""
-        return self._reader.do(lambda connection: queries.count(connection, principal, wanted))
-
-    def export(
-        self,
-        principal: Principal | None,
-        wanted: Filter,
-        *,
-        cursor: str | None = None,
-        size: int = 1024 * 1024,
-    ) -> Future[Exported]:
-        """Read tasks with everything about them, oldest first."""
-        after = queries.place_of(cursor, 0)
-        page = self._reader.do(
-            lambda connection: exporting.read(connection, principal, wanted, after, size)
-        )
-        return self._results.fill_all(page)
-
-    def activity(self, principal: Principal, seconds: float) -> Future[Activity]:
-        """Say what the principal's tasks were like that ended in the last seconds."""
-        return self._reader.do(
-            lambda connection: queries.activity(connection, principal, self._clock() - seconds)
-        )
-
-    def pauses(self, principal: Principal) -> Future[list[Pause]]:
-        """Return the principal's paused queues."""
-        return self._reader.do(lambda connection: queries.pauses(connection, principal))
-
-    def workers(self) -> Future[list[Worker]]:
-        """Return the kept workers of everybody."""
-        return self._reader.do(workers.read)
-
-    def tally(self, principal: Principal) -> Future[dict[str, dict[TaskState, int]]]:
-        """Count the principal's tasks by worker and state."""
-        return self._reader.do(lambda connection: queries.tally(connection, principal))
-
-    def stats(self, principal: Principal) -> Future[list[QueueStats]]:
-        """Count the principal's tasks, per queue."""
-        return self._reader.do(
-            lambda connection: queries.stats(connection, principal, self._ledger)
-        )
-
-    def next_due(self) -> Future[float | None]:
-        """Return the seconds until the next scheduled task is due, or a rate lets one start."""
-        return self._reader.do(
-            lambda connection: queries.next_due(
-                connection, self._clock(), self._ledger.lanes.opening - self._steady()
-            )
-        )
-
     def health(self) -> StoreHealth:
         """Say how the store is, without waiting."""
         trouble = self._writer.trouble or self._results.trouble
@@ -472,8 +196,6 @@ class SQLiteTaskStore:
     def metrics(self) -> list[Metric]:
         """Return what the engine measures, without waiting."""
         return list(self._writer.measures.metrics())
-
-    # --- keeping ----------------------------------------------------------------------------------
 
     def backup(self, path: Path) -> Future[BackedUp]:
         """Copy the whole store while it is in use."""
@@ -490,8 +212,6 @@ class SQLiteTaskStore:
                 return list(examining.examine(connection, self.path))
         except sqlite3.DatabaseError as error:
             return [examining.damaged(self.path, str(error))]
-
-    # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> Future[None]:
         """Finish what was asked for, refuse the rest, and close."""
