@@ -19,7 +19,9 @@ from typing import Any
 from unittest import mock
 
 from mcpd_task_queue.records import FINAL, Change, Task
-from mcpd_task_queue.sqlite import SQLiteTaskStore, engine, worker
+from mcpd_task_queue.sqlite import SQLiteTaskStore, connection_thread, engine
+from mcpd_task_queue.sqlite.reader import Reader
+from mcpd_task_queue.sqlite.writer import Writer
 
 #: When it is in the made-up world, in seconds since the epoch.
 START = 1_700_000_000.0
@@ -84,11 +86,11 @@ class _Inline:
             self._serve(self._queue.get())  # type: ignore[attr-defined]
 
 
-class InlineWriter(_Inline, worker.Writer):
+class InlineWriter(_Inline, Writer):
     pass
 
 
-class InlineReader(_Inline, worker.Reader):
+class InlineReader(_Inline, Reader):
     pass
 
 
@@ -105,7 +107,7 @@ def simulated_disk() -> Iterator[Memory]:
         mock.patch.object(engine, "connect_reader", return_value=disk),
         mock.patch.object(engine, "Writer", InlineWriter),
         mock.patch.object(engine, "Reader", InlineReader),
-        mock.patch.object(worker, "threading", inline),
+        mock.patch.object(connection_thread, "threading", inline),
     ):
         World(disk).open()  # makes the tables
         try:

@@ -19,7 +19,7 @@ from mcpd_core.host import Host
 from mcpd_task_queue.errors import BackupFailed, StoreClosed
 from mcpd_task_queue.records import Filter, NewTask
 from mcpd_task_queue.sqlite import SQLiteTaskStore
-from mcpd_task_queue.sqlite.worker import Transaction
+from mcpd_task_queue.sqlite.transaction import Transaction
 
 New = Callable[..., NewTask]
 OpenStore = Callable[..., SQLiteTaskStore]

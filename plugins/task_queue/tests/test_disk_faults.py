@@ -17,7 +17,7 @@ from mcpd_core import CallResult, Principal
 from mcpd_task_queue.errors import StoreBroken, StoreFull, StoreUnusable
 from mcpd_task_queue.records import Filter, NewTask, Renewal
 from mcpd_task_queue.sqlite import SQLiteTaskStore
-from mcpd_task_queue.sqlite.worker import Transaction
+from mcpd_task_queue.sqlite.transaction import Transaction
 from mcpd_task_queue.testing import Clock
 
 from .vfs_kit import (

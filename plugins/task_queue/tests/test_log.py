@@ -20,7 +20,7 @@ from mcpd_task_queue.records import Filter, NewTask
 from mcpd_task_queue.sqlite import SQLiteTaskStore, log
 from mcpd_task_queue.sqlite.connection import connect_reader
 from mcpd_task_queue.sqlite.holders import holders_of, readers_among
-from mcpd_task_queue.sqlite.worker import Reader
+from mcpd_task_queue.sqlite.reader import Reader
 
 New = Callable[..., NewTask]
 OpenStore = Callable[..., SQLiteTaskStore]

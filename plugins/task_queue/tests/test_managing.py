@@ -10,7 +10,7 @@ from mcpd_core import Principal
 from mcpd_task_queue.records import Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore, workers
 from mcpd_task_queue.sqlite.order import best
-from mcpd_task_queue.sqlite.worker import Transaction
+from mcpd_task_queue.sqlite.transaction import Transaction
 from mcpd_task_queue.testing import New
 from mcpd_task_queue.testing.suite import claim, look, submit
 

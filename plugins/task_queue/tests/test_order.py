@@ -11,7 +11,7 @@ from mcpd_core import Principal
 from mcpd_task_queue.limits import Limit, Limits
 from mcpd_task_queue.records import NewTask, Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore, changes
-from mcpd_task_queue.sqlite.worker import Transaction
+from mcpd_task_queue.sqlite.transaction import Transaction
 from mcpd_task_queue.testing import New
 from mcpd_task_queue.testing.suite import claim, look, submit
 

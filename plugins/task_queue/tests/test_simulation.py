@@ -23,8 +23,8 @@ import pytest
 from mcpd_task_queue import policy
 from mcpd_task_queue.records import Recorded, Swept
 from mcpd_task_queue.sqlite import changes, failures, schedules, sweeping, transitions
+from mcpd_task_queue.sqlite.transaction import Transaction
 from mcpd_task_queue.sqlite.transitions import Leases, Row
-from mcpd_task_queue.sqlite.worker import Transaction
 
 from . import simulation_kit
 from .simulation import Simulation

@@ -23,7 +23,7 @@ from mcpd_task_queue.errors import StoreBroken, StoreError, StoreFull, StoreUnus
 from mcpd_task_queue.records import Change, Filter, NewTask, Whose
 from mcpd_task_queue.sqlite import SQLiteTaskStore, schema
 from mcpd_task_queue.sqlite.connection import connect_reader, connect_writer, in_words
-from mcpd_task_queue.sqlite.worker import Transaction
+from mcpd_task_queue.sqlite.transaction import Transaction
 
 New = Callable[..., NewTask]
 OpenStore = Callable[..., SQLiteTaskStore]

@@ -24,7 +24,7 @@ from mcpd_task_queue.records import BackedUp
 
 from .apart import in_thread
 from .connection import sync_directory
-from .worker import Writer
+from .writer import Writer
 
 #: Pages that are copied before the writer looks for other work; it takes half a millisecond.
 STEP = 128

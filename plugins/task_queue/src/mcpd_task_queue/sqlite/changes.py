@@ -50,6 +50,7 @@ from .rows import (
     task_from,
 )
 from .schedules import first_time
+from .transaction import Transaction
 from .transitions import (
     Leases,
     Row,
@@ -62,7 +63,6 @@ from .transitions import (
     select,
 )
 from .turns import Flow
-from .worker import Transaction
 from .workers import ranges
 
 

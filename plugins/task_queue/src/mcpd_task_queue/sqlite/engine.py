@@ -26,10 +26,11 @@ from .backup import Backups
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .ledger import Ledger
 from .log import LARGEST_LOG
+from .reader import Reader
 from .reads import Reads
 from .results import Results
 from .schema import migrate
-from .worker import Reader, Writer
+from .writer import Writer
 from .writes import Writes
 
 #: Bytes of JSON that the arguments of one task may take.

@@ -12,8 +12,8 @@ from mcpd_task_queue.records import TaskState
 from mcpd_task_queue.retrying import FailedAttempt
 
 from .rows import LARGEST_PAST_ERROR, error_text, failed_attempt_from, shorten
+from .transaction import Transaction
 from .transitions import Leases, Row, cancel_now, move, select
-from .worker import Transaction
 
 #: Of many attempts without success, this many first and this many latest ones are kept, and shown.
 FIRST_KEPT, LATEST_KEPT = 3, 100

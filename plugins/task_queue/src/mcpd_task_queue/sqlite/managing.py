@@ -11,8 +11,8 @@ from mcpd_task_queue.store import Resolution
 from .failures import until
 from .rows import error_text, shorten
 from .schedules import first_time
+from .transaction import Transaction
 from .transitions import Row, cancel_now, leave, move, offer, place, select
-from .worker import Transaction
 
 _OF = "principal_kind = ? AND principal_id = ?"
 _QUEUE = f"{_OF} AND queue = ?"

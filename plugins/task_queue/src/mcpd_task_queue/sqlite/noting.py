@@ -7,8 +7,8 @@ import sqlite3
 from mcpd_task_queue.records import LogLine, Note
 
 from .rows import shorten
+from .transaction import Transaction
 from .transitions import Row
-from .worker import Transaction
 
 
 def keep(tx: Transaction, row: Row, note: Note, most: int) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .lanes import OPEN, Room
-from .worker import Transaction
+from .transaction import Transaction
 
 #: Tasks that are counted at most of those ahead of one.
 FARTHEST = 10_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mcpd_task_queue.records import TaskState, Whose
 
-from .worker import Transaction
+from .transaction import Transaction
 
 #: Tasks that are removed at a time. Each may have hundreds of events and log lines.
 PURGE_LIMIT = 250

@@ -21,8 +21,8 @@ from mcpd_task_queue.records import (
 
 from . import exporting, queries, workers
 from .ledger import Ledger
+from .reader import Reader
 from .results import Results
-from .worker import Reader
 
 
 class Reads:

@@ -21,8 +21,8 @@ from mcpd_task_queue.keeping import Blob, BlobKeeper
 from mcpd_task_queue.records import Exported, LargeResult, Recorded, ResultPart, Snapshot
 
 from . import queries
+from .reader import Reader
 from .rows import result_from, result_text
-from .worker import Reader
 
 T = TypeVar("T")
 

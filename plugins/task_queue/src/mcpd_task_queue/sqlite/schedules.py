@@ -15,8 +15,8 @@ from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import TaskState, Whose
 
 from .rows import shorten
+from .transaction import Transaction
 from .transitions import Row, add_event, add_tags, move, offer, place, ready_or_paused
-from .worker import Transaction
 
 #: What a task inherits from the recurring task that it is made by.
 _INHERITED = (

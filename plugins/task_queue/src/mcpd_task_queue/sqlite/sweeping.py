@@ -9,8 +9,8 @@ from mcpd_task_queue.records import Swept, TaskState
 from .failures import cut_off, expire
 from .purging import PURGE_LIMIT, purge
 from .schedules import fire
+from .transaction import Transaction
 from .transitions import Leases, Row, move, select
-from .worker import Transaction
 
 #: Tasks that one sweep moves at most, of each kind, so that no sweep holds up a commit for long.
 SWEEP_LIMIT = 1_000

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from mcpd_task_queue.records import FINAL, WAITING, Offered, Recorded, TaskState, Whose
 
 from .rows import shorten
+from .transaction import Transaction
 from .turns import Flow
 from .undo import UndoLog
-from .worker import Transaction
 
 #: Of a task with a longer life, this many first and this many latest events are kept.
 FIRST_EVENTS, LATEST_EVENTS = 20, 180

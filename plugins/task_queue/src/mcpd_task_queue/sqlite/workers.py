@@ -13,7 +13,7 @@ from mcpd_task_queue.records import Worker
 
 from .lanes import OPEN
 from .order import Range
-from .worker import Transaction
+from .transaction import Transaction
 
 _COLUMNS = (
     "name, principal_kind, principal_id, principal_name, queues, capabilities, slots, registered_at"

@@ -27,7 +27,7 @@ from . import changes, managing, sweeping, workers
 from .results import Results
 from .rows import arguments_text, digest, error_text, shorten
 from .transitions import Leases
-from .worker import Writer
+from .writer import Writer
 
 
 class Writes:

@@ -1,4 +1,4 @@
-"""Two threads: `Writer`, which commits changes in groups, and `Reader`, which looks things up.
+"""`Writer`: the thread that commits changes, in groups.
 
 An fsync costs as much as a hundred statements, so changes that arrive while one commit is on its
 way to the disk share the next one. The more callers there are, the more changes share a commit; a
@@ -8,101 +8,27 @@ single caller waits for nobody.
 from __future__ import annotations
 
 import logging
-import math
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, Generic, TypeVar
 
-from mcpd_task_queue.errors import (
-    LookUpTooSlow,
-    StoreBroken,
-    StoreClosed,
-    StoreError,
-    StoreFull,
-)
-from mcpd_task_queue.records import Change, Offered, TaskState, Whose
+from mcpd_task_queue.errors import StoreBroken, StoreClosed, StoreError
+from mcpd_task_queue.records import Change
 
 from .connection import connect_reader, in_words
+from .connection_thread import ConnectionThread
 from .ledger import Ledger
 from .log import LARGEST_LOG, Log
 from .measures import Measures
-from .undo import UndoLog
+from .transaction import Transaction
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-C = TypeVar("C")
-
-#: Operations that share a commit at most; it bounds how long the first one waits for the last.
-LARGEST_BATCH = 512
-#: Seconds that a look-up may take, and how many of SQLite's instructions it does between two looks
-#: at the time: about a millisecond of them.
-LONGEST_LOOK_UP = 10.0
-INSTRUCTIONS = 20_000
-
-
-class Transaction:
-    """The open transaction that an operation works in.
-
-    :ivar now: seconds since the epoch, the same for the whole batch.
-    :ivar monotonic: the same instant on a clock that nobody can set.
-    :ivar ledger: what the writer's thread remembers; change it through ``undo`` only.
-    """
-
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        now: float,
-        monotonic: float,
-        ledger: Ledger,
-    ) -> None:
-        self.connection = connection
-        self.execute = connection.execute
-        self.executemany = connection.executemany
-        self.now = now
-        self.monotonic = monotonic
-        self.ledger = ledger
-        self.undo = UndoLog()
-        self.changes: list[Change] = []
-        #: How long each task that was started had been ready, in seconds.
-        self.waits: list[float] = []
-        #: Why there is room only for what becomes of tasks that are there already, if so.
-        self.full: StoreFull | None = None
-
-    @property
-    def steady(self) -> float:
-        """Seconds since the epoch as far as the start of the store knew; nobody can set it."""
-        return self.monotonic + self.ledger.offset
-
-    def expect_room(self) -> None:
-        """Refuse what brings new tasks while there is room only for what becomes of the old.
-
-        :raises StoreFull: saying why.
-        """
-        if self.full is not None:
-            raise self.full
-
-    def note(
-        self,
-        task_id: str,
-        before: TaskState | None,
-        after: TaskState | None,
-        *,
-        whose: Whose,
-        cancelling: bool = False,
-        offered: Offered | None = None,
-        timed: bool = False,
-        opens: bool = False,
-    ) -> None:
-        """Remember a change, to be announced when it is committed."""
-        change = Change(task_id, before, after, cancelling, offered, whose, timed, opens)
-        self.changes.append(change)
 
 
 class Apart(Generic[T]):
@@ -115,132 +41,7 @@ class Apart(Generic[T]):
         raise AssertionError("the writer takes these out of the batch")
 
 
-class _Worker(Generic[C]):
-    """A thread with a queue of operations, each with the future that its caller waits for."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection, name: str) -> None:
-        self._path = path
-        self._connection = connection
-        self._queue: SimpleQueue[tuple[Callable[[C], Any], Future[Any]] | None] = SimpleQueue()
-        self._gate = threading.Lock()
-        self._closed: Future[None] | None = None
-        self._ended = False
-        # A daemon thread: a process that is told to die does not wait for a slow disk. What was not
-        # committed was not acknowledged either.
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def do(self, operation: Callable[[C], T]) -> Future[T]:
-        """Have an operation done; it is called with what this worker's operations work on."""
-        future: Future[T] = Future()
-        with self._gate:
-            if self._closed is None:
-                self._queue.put((operation, future))
-                return future
-        future.set_exception(StoreClosed(f"The task store {self._path} is closed."))
-        return future
-
-    def close(self) -> Future[None]:
-        """Finish what is queued, then close the connection."""
-        with self._gate:
-            if self._closed is None:
-                self._closed = Future()
-                self._queue.put(None)
-            return self._closed
-
-    def _run(self) -> None:
-        while not self._ended:
-            try:
-                first = self._queue.get(timeout=self._rest())
-            except Empty:
-                self._rested()
-            else:
-                self._serve(first)
-        try:
-            self._leave()
-        except sqlite3.Error as error:
-            log.warning("%s", in_words(self._path, error, "closing"))
-        assert self._closed is not None
-        self._closed.set_result(None)
-
-    def _rest(self) -> float | None:
-        """Return the seconds without work after which there is something to be done."""
-        return None
-
-    def _rested(self) -> None:
-        """Do it."""
-
-    def _serve(self, first: tuple[Callable[[C], Any], Future[Any]] | None) -> None:
-        """Do an operation, together with those that were queued meanwhile."""
-        batch = [first]
-        try:
-            while len(batch) < LARGEST_BATCH:
-                batch.append(self._queue.get_nowait())
-        except Empty:
-            pass
-        # Nothing is queued behind the end mark.
-        self._ended = batch[-1] is None
-        self._work([item for item in batch if item is not None])
-
-    def _work(self, batch: Sequence[tuple[Callable[[C], Any], Future[Any]]]) -> None:
-        raise NotImplementedError
-
-    def _leave(self) -> None:
-        self._connection.close()
-
-
-class Reader(_Worker[sqlite3.Connection]):
-    """Runs queries on a connection of its own, so that none holds up a commit.
-
-    Each query is one short read transaction, so that none keeps the log from being moved; one that
-    takes too long is given up.
-
-    :param limit: seconds that a query may take.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        connection: sqlite3.Connection,
-        name: str,
-        *,
-        limit: float = LONGEST_LOOK_UP,
-    ) -> None:
-        self._limit = limit
-        self._deadline = math.inf
-        connection.set_progress_handler(self._overdue, INSTRUCTIONS)
-        super().__init__(path, connection, name)
-
-    def _overdue(self) -> bool:
-        return time.monotonic() > self._deadline
-
-    def _work(
-        self, batch: Sequence[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]
-    ) -> None:
-        for query, future in batch:
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                self._connection.execute("BEGIN")
-                self._deadline = time.monotonic() + self._limit
-                try:
-                    answer = query(self._connection)
-                finally:
-                    self._deadline = math.inf
-                    self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                future.set_exception(
-                    LookUpTooSlow(self._limit)
-                    if str(error) == "interrupted"
-                    else in_words(self._path, error, "reading")
-                )
-            except Exception as error:  # noqa: BLE001 - the boundary: it belongs to the caller
-                future.set_exception(error)
-            else:
-                future.set_result(answer)
-
-
-class Writer(_Worker[Transaction]):
+class Writer(ConnectionThread[Transaction]):
     """Runs changes, a group of them per commit, and answers after the commit.
 
     One operation that fails is undone alone; a commit that fails undoes, and fails, all of them.
@@ -425,7 +226,7 @@ class Writer(_Worker[Transaction]):
             self._connection.close()
 
     def _leave_alone(self) -> None:
-        """Close without writing or syncing anything more; see `_work` for why."""
+        """Close without writing or syncing anything more; see `_change` for why."""
         # The last connection that closes moves the log, unless it cannot write.
         with closing(self._connection), closing(connect_reader(self._path)) as last:
             last.execute("SELECT 1 FROM sqlite_schema").fetchall()

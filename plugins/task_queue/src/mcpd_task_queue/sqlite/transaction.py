@@ -1,0 +1,69 @@
+"""`Transaction`: what an operation of the writer works in."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mcpd_task_queue.errors import StoreFull
+from mcpd_task_queue.records import Change, Offered, TaskState, Whose
+
+from .ledger import Ledger
+from .undo import UndoLog
+
+
+class Transaction:
+    """The open transaction that an operation works in.
+
+    :ivar now: seconds since the epoch, the same for the whole batch.
+    :ivar monotonic: the same instant on a clock that nobody can set.
+    :ivar ledger: what the writer's thread remembers; change it through ``undo`` only.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        now: float,
+        monotonic: float,
+        ledger: Ledger,
+    ) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        self.now = now
+        self.monotonic = monotonic
+        self.ledger = ledger
+        self.undo = UndoLog()
+        self.changes: list[Change] = []
+        #: How long each task that was started had been ready, in seconds.
+        self.waits: list[float] = []
+        #: Why there is room only for what becomes of tasks that are there already, if so.
+        self.full: StoreFull | None = None
+
+    @property
+    def steady(self) -> float:
+        """Seconds since the epoch as far as the start of the store knew; nobody can set it."""
+        return self.monotonic + self.ledger.offset
+
+    def expect_room(self) -> None:
+        """Refuse what brings new tasks while there is room only for what becomes of the old.
+
+        :raises StoreFull: saying why.
+        """
+        if self.full is not None:
+            raise self.full
+
+    def note(
+        self,
+        task_id: str,
+        before: TaskState | None,
+        after: TaskState | None,
+        *,
+        whose: Whose,
+        cancelling: bool = False,
+        offered: Offered | None = None,
+        timed: bool = False,
+        opens: bool = False,
+    ) -> None:
+        """Remember a change, to be announced when it is committed."""
+        change = Change(task_id, before, after, cancelling, offered, whose, timed, opens)
+        self.changes.append(change)
