@@ -12,22 +12,17 @@ from mcpd_core import Health
 
 from .capabilities import Capabilities
 from .metrics import Metric, to_json
-from .models import (
-    Counts,
-    Engine,
+from .models.results import LargeAnswer, PartOfResult, TaskResult
+from .models.shared import Counts
+from .models.statistics import Engine, Load, PausedQueue, Stats
+from .models.tasks import (
     FailedAttemptReport,
-    LargeAnswer,
-    Load,
     LogEntry,
-    PartOfResult,
-    PausedQueue,
     ProgressReport,
-    Stats,
-    TaskResult,
     TaskStatus,
     TaskSummary,
-    WorkerReport,
 )
+from .models.workers import WorkerReport
 from .records import (
     SETTLED,
     Activity,

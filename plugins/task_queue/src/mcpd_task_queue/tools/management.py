@@ -9,7 +9,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from mcpd_core import Context, tool
 from mcpd_task_queue.errors import TaskRefused
-from mcpd_task_queue.models import (
+from mcpd_task_queue.models.management import (
     CancelledTask,
     ChangedTask,
     PrioritisedTask,

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from mcpd_core import Context, tool
 from mcpd_task_queue import answers
-from mcpd_task_queue.models import Stats, TaskPage, TaskResult, TaskStatus
+from mcpd_task_queue.models.results import TaskResult
+from mcpd_task_queue.models.statistics import Stats
+from mcpd_task_queue.models.tasks import TaskPage, TaskStatus
 from mcpd_task_queue.records import Filter, TaskState
 
 from .arguments import LONGEST_WAIT, Name, TaskId, service, within

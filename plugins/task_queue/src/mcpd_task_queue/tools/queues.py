@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mcpd_core import Context, tool
 from mcpd_task_queue.errors import TaskRefused
-from mcpd_task_queue.models import ClearedQueue, QueueState
+from mcpd_task_queue.models.queues import ClearedQueue, QueueState
 from mcpd_task_queue.records import QueueChanged
 
 from .arguments import Queue, service

@@ -9,7 +9,7 @@ from mcpd_core import Context, ResourceNotFound, resource
 from mcpd_task_queue import answers
 from mcpd_task_queue.announcing import QUEUE, QUEUES, TASK
 from mcpd_task_queue.errors import UnknownTask
-from mcpd_task_queue.models import Stats
+from mcpd_task_queue.models.statistics import Stats
 from mcpd_task_queue.records import SETTLED, Filter, TaskState
 
 from .arguments import service

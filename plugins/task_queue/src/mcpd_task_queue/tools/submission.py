@@ -23,7 +23,12 @@ from mcpd_core import CallRefused, Context, InvalidArguments, McpdError, tool
 from mcpd_task_queue import cron as cron_times
 from mcpd_task_queue.answers import iso
 from mcpd_task_queue.errors import NoPeers, TaskRefused
-from mcpd_task_queue.models import ItemOutcome, ScheduledTask, SubmittedTask, SubmittedTasks
+from mcpd_task_queue.models.submission import (
+    ItemOutcome,
+    ScheduledTask,
+    SubmittedTask,
+    SubmittedTasks,
+)
 from mcpd_task_queue.records import NewTask, Submitted
 from mcpd_task_queue.retrying import RetryPolicy
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from mcpd_core import Context, tool
 from mcpd_task_queue import answers
 from mcpd_task_queue.errors import TaskRefused, UnknownWorker
-from mcpd_task_queue.models import RegisteredWorker, UnregisteredWorker, Workers
+from mcpd_task_queue.models.workers import RegisteredWorker, UnregisteredWorker, Workers
 from mcpd_task_queue.records import BUILT_IN, Worker
 
 from .arguments import Name, service, within
