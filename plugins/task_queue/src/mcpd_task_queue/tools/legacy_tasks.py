@@ -21,7 +21,8 @@ from mcpd_task_queue.records import Filter
 
 from .arguments import LONGEST_TIMEOUT, Name, service
 from .legacy_shared import QUEUE, Free, Id, Reason, given, legacy_tool
-from .submission import new_task, submit
+from .requests import new_task
+from .submission import submit
 
 
 async def _find(ctx: Context, task_id: str) -> tuple[TaskQueue, str]:

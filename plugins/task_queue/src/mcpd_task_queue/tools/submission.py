@@ -7,19 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from pydantic import (
-    AwareDatetime,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
-from typing_extensions import NotRequired, TypedDict
+from pydantic import AwareDatetime, Field, WrapValidator
 
-from mcpd_core import CallRefused, Context, InvalidArguments, McpdError, tool
+from mcpd_core import Context, InvalidArguments, McpdError, tool
 from mcpd_task_queue import cron as cron_times
 from mcpd_task_queue.answers import iso
 from mcpd_task_queue.errors import NoPeers, TaskRefused
@@ -30,7 +22,6 @@ from mcpd_task_queue.models.submission import (
     SubmittedTasks,
 )
 from mcpd_task_queue.records import NewTask, Submitted
-from mcpd_task_queue.retrying import RetryPolicy
 
 from .arguments import (
     Arguments,
@@ -41,7 +32,6 @@ from .arguments import (
     IdempotencyKey,
     MaxAttempts,
     Priority,
-    Retry,
     RetryChoice,
     Tags,
     TaskQueueName,
@@ -51,80 +41,14 @@ from .arguments import (
     for_room,
     service,
 )
+from .requests import TaskRequest, new_task, new_task_or_reason, or_misfit
 
 #: Tasks that one call submits at most.
 MOST_TASKS = 500
-#: Of what is wrong with one of them, this much is answered.
-_MOST_PROBLEMS = 20
 #: How far ahead a task may be scheduled, in seconds.
 FARTHEST = 10 * 366 * 86_400
 #: How many of its next times the answer to a recurring schedule has.
 NEXT_TIMES = 3
-
-
-class TaskRequest(TypedDict):
-    """One of several tasks; the fields are those of submit_task."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
-
-    tool: ToolName
-    arguments: NotRequired[Arguments]
-    queue: NotRequired[TaskQueueName]
-    priority: NotRequired[Priority]
-    delay: NotRequired[Delay]
-    timeout: NotRequired[Timeout]
-    max_attempts: NotRequired[MaxAttempts]
-    retry: NotRequired[RetryChoice]
-    deadline: NotRequired[Deadline]
-    delivery: NotRequired[DeliveryChoice]
-    idempotency_key: NotRequired[IdempotencyKey]
-    fairness_key: NotRequired[FairnessKey]
-    tags: NotRequired[Tags]
-
-
-def _or_misfit(item: Any, check: ValidatorFunctionWrapHandler) -> TaskRequest | InvalidArguments:
-    """Check one of several tasks; return what is wrong with it rather than raise it."""
-    try:
-        return cast(TaskRequest, check(item))
-    except ValidationError as error:
-        problems = [
-            {"argument": ".".join(map(str, found["loc"]))[:80], "problem": found["msg"]}
-            for found in error.errors(include_url=False, include_context=False, include_input=False)
-        ][:_MOST_PROBLEMS]
-        listed = "; ".join(
-            f"{p['argument']}: {p['problem']}" if p["argument"] else p["problem"] for p in problems
-        )
-        return InvalidArguments(
-            f"The task is not well formed: {listed}.",
-            hint=f"A task has {', '.join(TaskRequest.__annotations__)}.",
-            data={"problems": problems},
-        )
-
-
-async def new_task(
-    ctx: Context,
-    tool: str,
-    arguments: dict[str, Any] | None,
-    tags: list[str] | None,
-    retry: Retry | None = None,
-    **options: Any,
-) -> NewTask:
-    """Make a task of a request, if its tool and arguments can be called.
-
-    :raises CallRefused: as the call itself would be refused.
-    """
-    given = arguments or {}
-    spec = await ctx.check(tool, given)
-    return NewTask(
-        tool=spec.name,
-        arguments=given,
-        principal=ctx.principal,
-        client=ctx.client,
-        repeatable=spec.annotations.safe_to_repeat,
-        tags=tuple(tags or ()),
-        retry=None if retry is None else RetryPolicy.from_json(retry),
-        **options,
-    )
 
 
 def key_taken(key: str | None, submitted: Submitted) -> TaskRefused:
@@ -227,7 +151,7 @@ async def submit_task(
 )
 async def submit_tasks(
     tasks: Annotated[
-        list[Annotated[TaskRequest, WrapValidator(_or_misfit)]],
+        list[Annotated[TaskRequest, WrapValidator(or_misfit)]],
         Field(min_length=1, max_length=MOST_TASKS, description="Each as submit_task takes it."),
     ],
     ctx: Context,
@@ -243,7 +167,7 @@ async def submit_tasks(
     requests: Sequence[TaskRequest | InvalidArguments] = tasks
     outcomes: list[NewTask | McpdError] = []
     for request in requests:
-        outcomes.append(await _new_task_or_reason(ctx, request))
+        outcomes.append(await new_task_or_reason(ctx, request))
     good = [outcome for outcome in outcomes if isinstance(outcome, NewTask)]
     queue = await service(ctx)
     waits = for_room(ctx, wait)
@@ -262,19 +186,6 @@ async def submit_tasks(
         "rejected": counts["rejected"],
         "tasks": answers,
     }
-
-
-async def _new_task_or_reason(
-    ctx: Context, request: TaskRequest | InvalidArguments
-) -> NewTask | CallRefused:
-    if isinstance(request, InvalidArguments):
-        return request
-    options: dict[str, Any] = dict(request)
-    tool, arguments = options.pop("tool"), options.pop("arguments", None)
-    try:
-        return await new_task(ctx, tool, arguments, options.pop("tags", None), **options)
-    except CallRefused as refused:
-        return refused
 
 
 def _item(index: int, became: Submitted | McpdError) -> ItemOutcome:
