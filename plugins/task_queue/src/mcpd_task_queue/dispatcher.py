@@ -16,10 +16,11 @@ from mcpd_core import Principal, ServiceHost
 from .attempts import Attempt, Record, Runner
 from .bridge import Bridge
 from .cancelling import why_it_still_runs
-from .errors import StoreBroken, StoreClosed, StoreError, TaskRefused
+from .errors import StoreBroken, StoreClosed, StoreError
 from .metrics import Meter
 from .notes import Notes
-from .records import Change, Recorded, Renewal, Task, Worker
+from .recording import Recorder
+from .records import Change, Renewal, Task, Worker
 from .retrying import Backoff
 from .settings import TaskQueueSettings
 from .slots import Crew, Slots
@@ -76,6 +77,15 @@ class Dispatcher:
             retries=Backoff(settings.first_retry, settings.longest_retry),
             releases=Backoff(2.0, 60.0),
             largest_result=settings.largest_result,
+        )
+        self._recorder = Recorder(
+            store,
+            host,
+            bridge,
+            self._runner,
+            self.meter,
+            retries=STORE_RETRY,
+            stopping=lambda: self._stopping,
         )
         #: What this process holds a lease of, by task id.
         self.attempts: dict[str, Attempt] = {}
@@ -256,68 +266,10 @@ class Dispatcher:
             with trio.CancelScope(shield=True):
                 if record is None:
                     record = self._runner.cut_off(attempt)
-                await self._record(attempt, record)
+                await self._recorder.record(attempt, record)
             if self.attempts.get(attempt.task.id) is attempt:
                 del self.attempts[attempt.task.id]
             self._freed.set()
-
-    async def _record(self, attempt: Attempt, record: Record) -> None:
-        """Record how an attempt ended, trying for as long as the store may come round."""
-        task = attempt.task
-        failures = 0
-        while not attempt.lost:
-            try:
-                recorded = await self._record_once(attempt, record)
-            except TaskRefused as refused:
-                record = self._runner.not_kept(task, refused)
-                continue
-            except StoreError as error:
-                failures += 1
-                self._log.error("The outcome of task %s cannot be recorded: %s", task.id, error)
-                if self._stopping or isinstance(error, (StoreBroken, StoreClosed)):
-                    # It stays `running`; the next start finds it so.
-                    return
-                await trio.sleep(STORE_RETRY.after(failures))
-                continue
-            if not recorded.accepted:
-                break
-            self._count(record, recorded)
-            self._log.debug("Task %s (%s) is %s.", task.id, task.tool, recorded.state)
-            return
-        self.meter.lease_losses += 1
-        self._log.warning(
-            "Task %s (%s): the outcome of attempt %d came too late and was refused; the task had "
-            "passed to another attempt.",
-            task.id,
-            task.tool,
-            task.attempts,
-        )
-
-    def _count(self, record: Record, recorded: Recorded) -> None:
-        """Note what became of a task after an attempt."""
-        outcome = str(recorded.state)
-        if outcome not in self.meter.attempts:
-            # It waits for another attempt, after one that failed or that came to nothing.
-            outcome = "retried" if record.func.__name__ == "fail" else "released"
-        self.meter.attempts[outcome] += 1
-
-    async def _record_once(self, attempt: Attempt, record: Record) -> Recorded:
-        """Record how an attempt ended; ahead of that, and in its commit, what its tool said last.
-
-        :raises StoreError: when the outcome could not be recorded.
-        :raises TaskRefused: when the store does not take it.
-        """
-        note = attempt.take_note()
-        noted = None if note is None else self._store.note([note])
-        try:
-            return await self._bridge.wait(record())
-        finally:
-            if note is not None and noted is not None:
-                try:
-                    await self._bridge.wait(noted)
-                except StoreError as error:
-                    self._log.error("What task %s said is not stored: %s", note.task_id, error)
-                    attempt.notes.put_back(note)
 
     # --- time -------------------------------------------------------------------------------------
 
