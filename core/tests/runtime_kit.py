@@ -23,6 +23,10 @@ STORM = int(os.environ.get("MCPD_STORM", "2000"))
 #: Seconds that a storm may take.
 STORM_LIMIT = 60 + STORM // 100
 
+#: Seconds within which a call has begun in another thread, even where the machine is busy. A
+#: deadline that is to find it there is this far away.
+STARTED = 0.2
+
 HAS_EPOLL = hasattr(select, "epoll")
 HAS_UVLOOP = importlib.util.find_spec("uvloop") is not None
 

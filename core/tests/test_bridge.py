@@ -26,7 +26,7 @@ from mcpd_core.runtimes.mailbox import Mailbox
 from mcpd_core.testing import CallConformance, RuntimeConformance
 from mcpd_core.testing.runtimes import Way
 
-from .runtime_kit import STORM, STORM_LIMIT, nothing_is_left
+from .runtime_kit import STARTED, STORM, STORM_LIMIT, nothing_is_left
 
 LOOPS: list[Any] = ["asyncio"]
 if importlib.util.find_spec("uvloop") is not None:
@@ -402,7 +402,7 @@ async def test_others_in_a_thread_that_was_given_up_can_end_before_it_does(
 
     other = asyncio.ensure_future(bridge.run(innocent))
     with pytest.raises(Expired):
-        await bridge.run(hangs, deadline=time.monotonic() + 0.01)
+        await bridge.run(hangs, deadline=time.monotonic() + STARTED)
     assert started.is_set()
     assert not bridge.usable
     with pytest.raises(ToolUnavailable):
@@ -430,7 +430,7 @@ async def test_a_long_clean_up_is_no_hang(bridge: ThreadBridge) -> None:
             cleaned.append(True)
 
     with pytest.raises(Expired):
-        await quick.run(tool, deadline=time.monotonic() + 0.01)
+        await quick.run(tool, deadline=time.monotonic() + STARTED)
     assert cleaned == [True]
     assert quick.usable
     await quick.aclose()

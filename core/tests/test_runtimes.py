@@ -21,7 +21,7 @@ from mcpd_core.runtimes import AsyncioRuntime, Expired, ThreadRuntime, TrioRunti
 from mcpd_core.testing import CallConformance
 from mcpd_core.testing.runtimes import Run, Way
 
-from .runtime_kit import EveryRung
+from .runtime_kit import STARTED, EveryRung
 
 where = contextvars.ContextVar("where", default="nowhere")
 
@@ -145,7 +145,7 @@ async def test_a_def_tool_that_listens_ends_at_its_deadline(threads: ThreadRunti
         raise CallCancelled("stopped")
 
     with pytest.raises(Expired):
-        await threads.run(tool, deadline=time.monotonic() + 0.01, on_cancel=stop.set)
+        await threads.run(tool, deadline=time.monotonic() + STARTED, on_cancel=stop.set)
 
 
 @pytest.mark.anyio
@@ -161,7 +161,7 @@ async def test_a_def_tool_that_does_not_listen_is_left_behind_with_a_warning(
         release.wait(60)
 
     with pytest.raises(Expired):
-        await threads.run(tool, deadline=time.monotonic() + 0.01)
+        await threads.run(tool, deadline=time.monotonic() + STARTED)
     assert "its thread runs on" in caplog.text
     task = asyncio.ensure_future(threads.run(tool))
     started.clear()

@@ -21,6 +21,8 @@ from mcpd_core.errors import CallCancelled, ToolUnavailable
 from mcpd_core.runtimes import Expired, ThreadRuntime
 from mcpd_core.runtimes.mailbox import Mailbox
 
+from .runtime_kit import STARTED
+
 LOOPS: list[Any] = ["asyncio"]
 if importlib.util.find_spec("uvloop") is not None:
     LOOPS.append(("asyncio", {"use_uvloop": True}))
@@ -98,7 +100,7 @@ async def test_a_deadline_tells_the_tool_once_and_a_cancellation_after_it_nothin
         told.append(threading.get_ident())
         asyncio.get_running_loop().call_soon(task.cancel)
 
-    call = pool.run(tool, deadline=time.monotonic() + 0.01, on_cancel=on_cancel)
+    call = pool.run(tool, deadline=time.monotonic() + STARTED, on_cancel=on_cancel)
     task = asyncio.ensure_future(call)
     while not told:
         await asyncio.sleep(0.001)

@@ -24,6 +24,7 @@ from mcpd_core.runtimes import Expired, TrioRuntime
 from mcpd_core.runtimes.trio_berths import MOST_KEPT
 
 from .runtime_kit import (
+    STARTED,
     STORM,
     STORM_LIMIT,
     AnyRuntime,
@@ -277,14 +278,14 @@ class TestDeadlinesAcrossTheBorder(ThreadToo):
 
         if way == "wait_for":
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(runtime.run(tool), 0.02)
+                await asyncio.wait_for(runtime.run(tool), STARTED)
         elif way == "anyio":
             with pytest.raises(TimeoutError):
-                with anyio.fail_after(0.02):
+                with anyio.fail_after(STARTED):
                     await runtime.run(tool)
         else:
             with pytest.raises(Expired):
-                await runtime.run(tool, deadline=time.monotonic() + 0.02)
+                await runtime.run(tool, deadline=time.monotonic() + STARTED)
         assert raised == [trio.Cancelled, trio.Cancelled]
 
     async def test_on_the_trio_side_cancel_the_asyncio_tool(self, runtime: AnyRuntime) -> None:
@@ -300,12 +301,12 @@ class TestDeadlinesAcrossTheBorder(ThreadToo):
 
         async def too_slow() -> bool:
             with pytest.raises(trio.TooSlowError):
-                with trio.fail_after(0.02):
+                with trio.fail_after(STARTED):
                     await runtime.run_in_host(visit)
             return True
 
         async def move_on() -> bool:
-            with trio.move_on_after(0.02) as scope:
+            with trio.move_on_after(STARTED) as scope:
                 await runtime.run_in_host(visit)
             return scope.cancelled_caught
 
