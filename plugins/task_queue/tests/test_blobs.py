@@ -164,6 +164,34 @@ def test_what_is_put_while_it_is_being_removed_stays(blobs: BlobStore) -> None:
     assert blobs.read(NAME) == DATA
 
 
+def test_what_is_put_while_it_is_being_removed_stays_though_another_removal_has_begun(
+    blobs: BlobStore,
+) -> None:
+    """Each removal goes by the answer to its own question; that of the first is out of date."""
+    blobs.let_go(blobs.put(DATA))
+    asked, answered = threading.Event(), threading.Event()
+    removed: list[int] = []
+
+    def known(names: Sequence[str]) -> Collection[str]:
+        asked.set()
+        assert answered.wait(30)
+        return names
+
+    second = threading.Thread(target=lambda: removed.append(blobs.collect([NAME], known)))
+
+    def in_use(names: Sequence[str]) -> Collection[str]:
+        blobs.let_go(blobs.put(DATA))
+        second.start()
+        assert asked.wait(30)
+        return ()
+
+    removed.append(blobs.collect([NAME], in_use))
+    answered.set()
+    second.join(30)
+    assert removed == [0, 0]
+    assert blobs.read(NAME) == DATA
+
+
 def test_a_sweep_removes_what_a_crash_left_and_asks_in_small_numbers(
     blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

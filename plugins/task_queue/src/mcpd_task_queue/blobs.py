@@ -41,8 +41,9 @@ class BlobStore:
         self._lock = threading.Lock()
         #: Names of what was put and is about to be referred to, with by how many.
         self._held: dict[str, int] = {}
-        #: Names that are going to be removed unless somebody puts them meanwhile.
-        self._doomed: set[str] = set()
+        #: Names that are going to be removed unless somebody puts them meanwhile, with the removal
+        #: that is going to: another one has asked at another time whether they are in use.
+        self._doomed: dict[str, object] = {}
         self._parts: set[str] = set()
 
     def path(self, name: str) -> Path:
@@ -83,7 +84,7 @@ class BlobStore:
     def _hold(self, name: str) -> None:
         with self._lock:
             self._held[name] = self._held.get(name, 0) + 1
-            self._doomed.discard(name)
+            self._doomed.pop(name, None)
 
     def let_go(self, name: str) -> None:
         """Leave a content that was put to whether anything refers to it."""
@@ -154,9 +155,10 @@ class BlobStore:
 
         :returns: how many were removed.
         """
+        mine = object()
         with self._lock:
             doomed = [name for name in names if name not in self._held]
-            self._doomed.update(doomed)
+            self._doomed.update(dict.fromkeys(doomed, mine))
         removed = 0
         try:
             # Asked after the names were listed: what refers to one of them by now is seen, and who
@@ -164,12 +166,14 @@ class BlobStore:
             needed = set(in_use(doomed)) if doomed else set()
             for name in doomed:
                 with self._lock:
-                    if name not in needed and name in self._doomed:
+                    if name not in needed and self._doomed.get(name) is mine:
                         self._remove(self.path(name))
                         removed += 1
         finally:
             with self._lock:
-                self._doomed.difference_update(doomed)
+                for name in doomed:
+                    if self._doomed.get(name) is mine:
+                        del self._doomed[name]
         return removed
 
     def sweep(self, in_use: InUse) -> int:
