@@ -15,6 +15,7 @@ import pytest
 
 from mcpd_core import CallResult, Principal
 from mcpd_task_queue.errors import StoreBroken, StoreFull, StoreUnusable
+from mcpd_task_queue.limits import Limit, Limits
 from mcpd_task_queue.records import Filter, NewTask, Renewal
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 from mcpd_task_queue.sqlite.transaction import Transaction
@@ -185,6 +186,25 @@ def test_a_change_that_a_full_disk_refused_leaves_the_lease_as_it_was(
     assert store.sweep().result(10).readied == 0
     clock.advance(2)
     assert store.sweep().result(10).readied == 1
+
+
+def test_a_sweep_that_a_full_disk_refused_does_not_forget_that_a_rate_has_opened(
+    disk: Switch, open_: Open, new: New, clock: Clock
+) -> None:
+    """Or what the rate held back would wait until something else happens."""
+    store = open_(limits=Limits(queues={"slow": Limit(rate=1, per=60)}))
+    store.submit([new(queue="slow", repeatable=True) for _ in range(2)]).result(10)
+    (_,) = store.claim("owner:1", 5, 30).result(10)
+    assert store.next_due().result(10) == pytest.approx(60)
+    clock.advance(61)
+    disk.fault = fault = Fail("write", SQLITE_FULL)
+    # It has something to write, too: the lease of the one that runs has run out.
+    with pytest.raises(StoreFull):
+        store.sweep().result(10)
+    fault.mend()
+    assert store.next_due().result(10) == 0
+    assert store.sweep().result(10).readied == 1
+    assert store.next_due().result(10) is None
 
 
 @pytest.mark.parametrize(

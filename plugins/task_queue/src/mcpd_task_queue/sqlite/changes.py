@@ -176,7 +176,7 @@ def claim(
         # Some had no time left, or could not be read; others may wait behind them.
     if tx.ledger.lanes.limited:
         for lane in {lane for lane, *_ in within}:
-            tx.ledger.lanes.wait_for(lane, tx.steady)
+            tx.ledger.lanes.wait_for(tx.undo, lane, tx.steady)
     return tasks
 
 

@@ -30,10 +30,7 @@ class Gate(NamedTuple):
 
 
 class Lanes:
-    """Knows which lanes are open. Used on the writer's thread, but for `holds`.
-
-    :ivar opening: when time opens a lane that was found shut with tasks in it; infinite without.
-    """
+    """Knows which lanes are open. Used on the writer's thread, but for `holds` and `opening`."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits: dict[Gate, Limit] = {
@@ -42,7 +39,13 @@ class Lanes:
         }
         self._running: dict[Gate, int] = {}
         self._expected: dict[Gate, float] = {}
-        self.opening = math.inf
+        #: Has one item at most; see `opening`.
+        self._opening: dict[None, float] = {}
+
+    @property
+    def opening(self) -> float:
+        """When time opens a lane that was found shut with tasks in it; infinite without."""
+        return self._opening.get(None, math.inf)
 
     @property
     def limited(self) -> bool:
@@ -131,7 +134,7 @@ class Lanes:
             undo.put(self._running, gate, running - 1)
         return opens
 
-    def wait_for(self, lane: str, now: float) -> None:
+    def wait_for(self, undo: UndoLog, lane: str, now: float) -> None:
         """Take note that tasks of a lane wait; should it be shut until a time, remember that."""
         opens_at = -math.inf
         for gate in self.gates(lane):
@@ -139,13 +142,13 @@ class Lanes:
             if limit.concurrency is not None and self._running.get(gate, 0) >= limit.concurrency:
                 return  # until one of those that run has ended
             opens_at = max(opens_at, limit.opens_at(self._expected.get(gate, -math.inf)))
-        if opens_at > now:
-            self.opening = min(self.opening, opens_at)
+        if now < opens_at < self.opening:
+            undo.put(self._opening, None, opens_at)
 
-    def look_again(self, now: float) -> None:
+    def look_again(self, undo: UndoLog, now: float) -> None:
         """Take note that those who wait for a lane to open are told."""
         if self.opening <= now:
-            self.opening = math.inf
+            undo.drop(self._opening, None)
 
     def of_queue(self, queue: str) -> tuple[Limit | None, int | None]:
         """Return the limit of a queue, and how many run in it. May be called from any thread."""
