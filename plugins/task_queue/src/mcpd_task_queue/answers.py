@@ -16,6 +16,7 @@ from .models.results import LargeAnswer, PartOfResult, TaskResult
 from .models.shared import Counts
 from .models.statistics import Engine, Load, PausedQueue, Stats
 from .models.tasks import (
+    Event,
     FailedAttemptReport,
     LogEntry,
     ProgressReport,
@@ -36,6 +37,7 @@ from .records import (
     ResultPart,
     Snapshot,
     Task,
+    TaskEvent,
     TaskState,
 )
 from .retrying import FailedAttempt
@@ -108,18 +110,20 @@ def status(
         else {"since": iso(task.cancelled_at), "why": holding or "it runs elsewhere"},
         "worker": task.worker,
         "failed_attempts": [failed_attempt(failure) for failure in snapshot.failures],
-        "events": [
-            {
-                "at": iso(event.at),
-                "kind": event.kind,
-                "state": event.state,
-                "attempt": event.attempt,
-                "detail": event.detail,
-            }
-            for event in snapshot.events
-        ],
+        "events": [event(step) for step in snapshot.events],
         "logs": [log_entry(line) for line in snapshot.logs],
         "logged": snapshot.logged,
+    }
+
+
+def event(step: TaskEvent) -> Event:
+    """Describe a step in the life of a task."""
+    return {
+        "at": iso(step.at),
+        "kind": step.kind,
+        "state": step.state,
+        "attempt": step.attempt,
+        "detail": step.detail,
     }
 
 

@@ -9,7 +9,15 @@ from typing import TypeAlias
 
 import trio
 
-from mcpd_core import CallRefused, CallResult, HostClosed, McpdError, Progress, ServiceHost
+from mcpd_core import (
+    CallRefused,
+    CallResult,
+    HostClosed,
+    McpdError,
+    Principal,
+    Progress,
+    ServiceHost,
+)
 
 from .announcing import Announcer
 from .cancelling import left_behind
@@ -51,6 +59,11 @@ class Attempt:
     asked_at: float | None = None
     ended: bool = False
     lost: bool = False
+
+    def is_of(self, principal: Principal) -> bool:
+        """Whether the task is the principal's."""
+        who = self.task.principal
+        return (who.kind, who.id) == (principal.kind, principal.id)
 
     def take_note(self) -> Note | None:
         """Return what the tool has said since the last time; ``None`` when it has said nothing."""

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from .errors import BlobDamaged, StoreError, StoreFull
+from .syncing import sync
 
 #: Says which of some names anything refers to. It is called without any lock held.
 InUse = Callable[[Sequence[str]], Collection[str]]
@@ -64,7 +65,7 @@ class BlobStore:
             if not _has(path, data):
                 self._write(path, data)
             # Also when it was there: who made it may have died before its name was on the disk.
-            _sync(path.parent)
+            sync(path.parent)
         except OSError as error:
             self.let_go(name)
             cause = error.strerror or str(error)
@@ -98,7 +99,7 @@ class BlobStore:
         for folder in (self.folder, path.parent):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, exist_ok=True)
-                _sync(folder.parent)
+                sync(folder.parent)
         with self._lock:
             self._parts.add(part.name)
         try:
@@ -209,11 +210,3 @@ def _has(path: Path, data: bytes) -> bool:
         return path.stat().st_size == len(data) and path.read_bytes() == data
     except FileNotFoundError:
         return False
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mcpd_core import Ask, DaemonError, Finding
 
+from .layout import database_in
 from .sqlite import examining
 
 CHECK = examining.CHECK
@@ -21,7 +22,7 @@ def examine(data_dir: Path, ask: Ask | None) -> Iterator[Finding]:
 
     :param ask: asks the daemon that works with them; ``None`` when none runs.
     """
-    path = data_dir / "task_queue" / "tasks.db"
+    path = database_in(data_dir)
     if ask is not None:
         try:
             answer = ask("task_queue/check", {})

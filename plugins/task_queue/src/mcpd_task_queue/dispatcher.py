@@ -141,10 +141,8 @@ class Dispatcher:
         :param grace: seconds; it counts for the first request to cancel only.
         """
         attempt = self.attempts.get(task_id)
-        if attempt is not None and attempt.asked_at is None:
-            who = attempt.task.principal
-            if (who.kind, who.id) == (principal.kind, principal.id):
-                attempt.grace = grace
+        if attempt is not None and attempt.asked_at is None and attempt.is_of(principal):
+            attempt.grace = grace
 
     def why_it_still_runs(self, task: Task) -> str:
         """Say what keeps a task running that is to be cancelled; empty if it does not run here."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .answers import failed_attempt, iso, log_entry
+from .answers import event, failed_attempt, iso, log_entry
 from .records import Exported, Filter, Snapshot, TaskState
 
 #: Bytes of arguments and results that an answer may be asked to have.
@@ -96,16 +96,7 @@ def line_of(snapshot: Snapshot, problem: str | None = None) -> dict[str, Any]:
         "error": task.error,
         "failed_attempts": [failed_attempt(failure) for failure in snapshot.failures],
         "cancelled_at": iso(task.cancelled_at),
-        "events": [
-            {
-                "at": iso(event.at),
-                "kind": event.kind,
-                "state": event.state,
-                "attempt": event.attempt,
-                "detail": event.detail,
-            }
-            for event in snapshot.events
-        ],
+        "events": [event(step) for step in snapshot.events],
         "logs": [log_entry(line) for line in snapshot.logs],
         "logged": snapshot.logged,
     }

@@ -18,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 from .errors import StoreUnusable
+from .layout import BLOBS, DATABASE
 from .sqlite.connection import connect_writer, create
 from .sqlite.schema import migrate
 
@@ -32,7 +33,7 @@ def salvage(damaged: Path, folder: Path) -> dict[str, int]:
     :returns: how many rows were saved, by table.
     :raises StoreUnusable: when the new folder exists, or nothing at all can be read.
     """
-    old, new = damaged / "tasks.db", folder / "tasks.db"
+    old, new = damaged / DATABASE, folder / DATABASE
     if folder.exists():
         raise StoreUnusable(f"{folder} exists already.", hint="Move it away first.")
     create(new)
@@ -44,8 +45,8 @@ def salvage(damaged: Path, folder: Path) -> dict[str, int]:
     except sqlite3.DatabaseError as error:
         shutil.rmtree(folder)
         raise StoreUnusable(f"Nothing can be read of {old}: {error}.") from error
-    if (damaged / "blobs").is_dir():
-        shutil.copytree(damaged / "blobs", folder / "blobs")
+    if (damaged / BLOBS).is_dir():
+        shutil.copytree(damaged / BLOBS, folder / BLOBS)
     return saved
 
 

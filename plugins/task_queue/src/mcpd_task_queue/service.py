@@ -14,6 +14,7 @@ from mcpd_core import ServiceHost
 from .announcing import Announcer
 from .bridge import Bridge
 from .dispatcher import Dispatcher
+from .layout import database_in
 from .queue import TaskQueue
 from .records import Swept
 from .settings import TaskQueueSettings
@@ -31,7 +32,7 @@ async def open_service(host: ServiceHost) -> AsyncIterator[TaskQueue]:
     store = await trio.to_thread.run_sync(
         partial(
             SQLiteTaskStore,
-            host.data_dir / "task_queue" / "tasks.db",
+            database_in(host.data_dir),
             durability=settings.durability,
             retention=settings.retention,
             retention_of=settings.retention_of_states,

@@ -100,9 +100,7 @@ class Staff:
                 tasks=tuple(
                     attempt.task.id
                     for attempt in self._dispatcher.attempts.values()
-                    if attempt.slots is slots
-                    and (attempt.task.principal.kind, attempt.task.principal.id)
-                    == (principal.kind, principal.id)
+                    if attempt.slots is slots and attempt.is_of(principal)
                 ),
             )
             for name, slots, worker in found

@@ -20,16 +20,15 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from mcpd_task_queue.errors import BackupFailed
+from mcpd_task_queue.layout import BLOBS, DATABASE
 from mcpd_task_queue.records import BackedUp
+from mcpd_task_queue.syncing import sync
 
 from .apart import in_thread
-from .connection import sync_directory
 from .writer import Writer
 
 #: Pages that are copied before the writer looks for other work; it takes half a millisecond.
 STEP = 128
-#: What a copy is called in its folder: the folder can then stand where the store's stands.
-DATABASE, BLOBS = "tasks.db", "blobs"
 
 
 class Backups:
@@ -80,12 +79,12 @@ class Backups:
             self._copy(copy)
             tasks = _verified(copy)
             blobs |= self._take_blobs(unfinished)
-            _sync_file(copy)
+            sync(copy)
             for folder, _, _ in os.walk(unfinished):
-                sync_directory(Path(folder))
+                sync(Path(folder))
             self._check(path)
             unfinished.rename(path)
-            sync_directory(path.parent)
+            sync(path.parent)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -144,20 +143,12 @@ class Backups:
             except OSError:
                 shutil.copyfile(file, target)
                 target.chmod(0o600)
-                _sync_file(target)
+                sync(target)
         return taken
 
 
 def _is_hash(name: str) -> bool:
     return len(name) >= 32 and set(name) <= set("0123456789abcdef")
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _verified(copy: Path) -> int:

@@ -8,12 +8,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Literal
 
-from mcpd_core import Principal
 from mcpd_task_queue.keeping import Blob
 from mcpd_task_queue.records import (
     BUILT_IN,
-    SETTLED,
-    Cancelled,
     NewTask,
     Note,
     Recorded,
@@ -386,23 +383,3 @@ def interrupt(
         return answer
     state = cut_off(tx, leases, row, reason, row.attempts - (0 if count_attempt else 1))
     return Recorded(True, state)
-
-
-def cancel(tx: Transaction, principal: Principal, task_id: str) -> Cancelled | None:
-    """Cancel a task that waits, or note that one that runs is to be cancelled."""
-    rows = select(
-        tx,
-        "id = ? AND principal_kind = ? AND principal_id = ?",
-        (task_id, principal.kind, principal.id),
-    )
-    if not rows:
-        return None
-    (row,) = rows
-    if row.state in SETTLED:
-        return Cancelled("settled", row.state)
-    if row.state == "running":
-        if not row.cancelling:
-            move(tx, row, "running", "cancel_requested", cancelling=1, cancelled_at=tx.now)
-        return Cancelled("cancelling", "running")
-    cancel_now(tx, row, "")
-    return Cancelled("cancelled", "cancelled")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mcpd_task_queue.errors import StoreBroken, StoreError, StoreFull, StoreUnusable
+from mcpd_task_queue.syncing import sync
 
 from .schema import OLDEST_SQLITE
 
@@ -65,19 +66,10 @@ def create(path: Path) -> None:
         folder = folder.parent
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(folder.parent)
+        sync(folder.parent)
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        sync_directory(path.parent)
-
-
-def sync_directory(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path.parent)
 
 
 def connect_writer(path: Path, durability: Durability) -> sqlite3.Connection:

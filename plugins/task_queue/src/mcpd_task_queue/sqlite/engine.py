@@ -15,6 +15,7 @@ from pathlib import Path
 from mcpd_core import Finding, file_system_of
 from mcpd_task_queue.capabilities import Capabilities
 from mcpd_task_queue.errors import StoreUnusable
+from mcpd_task_queue.layout import BLOBS
 from mcpd_task_queue.limits import Limits
 from mcpd_task_queue.metrics import Metric
 from mcpd_task_queue.records import FINAL, STATES, BackedUp, Change, StoreHealth, TaskState
@@ -143,7 +144,7 @@ class SQLiteTaskStore(Writes, Reads):
             largest_log=largest_log,
         )
         reader = Reader(path, reading, "mcpd-task-store-reader")
-        results = Results(path.with_name("blobs"), reader, inline_result, largest_result)
+        results = Results(path.with_name(BLOBS), reader, inline_result, largest_result)
         Writes.__init__(
             self,
             writer,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from mcpd_core import Principal
-from mcpd_task_queue.records import RETRYABLE, SETTLED, Changed, Pause, QueueChanged, Whose
+from mcpd_task_queue.records import (
+    RETRYABLE,
+    SETTLED,
+    Cancelled,
+    Changed,
+    Pause,
+    QueueChanged,
+    Whose,
+)
 from mcpd_task_queue.store import Resolution
 
 from .failures import until
@@ -21,6 +29,21 @@ _QUEUE = f"{_OF} AND queue = ?"
 def _row(tx: Transaction, principal: Principal, task_id: str) -> Row | None:
     rows = select(tx, f"id = ? AND {_OF}", (task_id, principal.kind, principal.id))
     return rows[0] if rows else None
+
+
+def cancel(tx: Transaction, principal: Principal, task_id: str) -> Cancelled | None:
+    """Cancel a task that waits, or note that one that runs is to be cancelled."""
+    row = _row(tx, principal, task_id)
+    if row is None:
+        return None
+    if row.state in SETTLED:
+        return Cancelled("settled", row.state)
+    if row.state == "running":
+        if not row.cancelling:
+            move(tx, row, "running", "cancel_requested", cancelling=1, cancelled_at=tx.now)
+        return Cancelled("cancelling", "running")
+    cancel_now(tx, row, "")
+    return Cancelled("cancelled", "cancelled")
 
 
 def retry(

@@ -133,7 +133,7 @@ class Writes:
 
     def cancel(self, principal: Principal, task_id: str) -> Future[Cancelled | None]:
         """Cancel a waiting task, or ask for a running one to be cancelled."""
-        return self._writer.do(lambda tx: changes.cancel(tx, principal, task_id))
+        return self._writer.do(lambda tx: managing.cancel(tx, principal, task_id))
 
     def retry(
         self, principal: Principal, task_id: str, max_attempts: int | None = None
