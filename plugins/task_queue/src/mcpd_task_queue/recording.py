@@ -1,4 +1,4 @@
-"""`Recorder`: what an attempt came to, into the store."""
+"""`Recorder`: how attempts ended is recorded, for as long as the store may come round."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from mcpd_task_queue.layout import BLOBS, DATABASE
 from mcpd_task_queue.records import BackedUp
 from mcpd_task_queue.syncing import sync
 
-from .apart import in_thread
+from .threads import in_thread
 from .writer import Writer
 
 #: Pages that are copied before the writer looks for other work; it takes half a millisecond.

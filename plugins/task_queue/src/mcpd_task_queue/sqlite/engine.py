@@ -22,7 +22,6 @@ from mcpd_task_queue.records import FINAL, STATES, BackedUp, Change, StoreHealth
 from mcpd_task_queue.store import Listener
 
 from . import examining, queries
-from .apart import in_thread
 from .backup import Backups
 from .connection import Durability, StoreLock, connect_reader, connect_writer, create, in_words
 from .ledger import Ledger
@@ -31,6 +30,7 @@ from .reader import Reader
 from .reads import Reads
 from .results import Results
 from .schema import migrate
+from .threads import in_thread
 from .writer import Writer
 from .writes import Writes
 
