@@ -104,6 +104,34 @@ def test_a_bad_operation_is_undone_alone(store: SQLiteTaskStore, new: New) -> No
     assert store.health().counts["ready"] == 2
 
 
+def test_a_group_is_run_again_one_by_one_only_when_one_of_it_fails(
+    store: SQLiteTaskStore, new: New
+) -> None:
+    runs = []
+
+    def watched(tx: Transaction) -> int:
+        runs.append(len(tx.changes))
+        return len(runs)
+
+    def bad(_: Transaction) -> None:
+        raise ZeroDivisionError("a defect")
+
+    with Held(store):
+        before, once = store.submit([new()]), store._writer.do(watched)
+    assert once.result(10) == 1
+    with Held(store):
+        first, again = store.submit([new()]), store._writer.do(watched)
+        failed, last = store._writer.do(bad), store.submit([new()])
+    with pytest.raises(ZeroDivisionError):
+        failed.result(10)
+    assert again.result(10) == 3
+    # Nothing of the run before is left: neither its changes nor its tasks nor its turns.
+    assert runs == [1, 1, 1]
+    ids = [future.result(10)[0].task_id for future in (before, first, last)]
+    assert [task.id for task in store.claim("owner", 9, 60.0).result(10)] == ids
+    assert store.health().counts["running"] == 3
+
+
 def test_what_was_given_up_before_its_turn_is_not_done(
     store: SQLiteTaskStore, new: New, me: Principal
 ) -> None:

@@ -154,7 +154,8 @@ def task_from(
         max_attempts=max_attempts,
         attempts=attempts,
         fence=fence,
-        tags=tuple(json.loads(tags)),
+        # Most have none.
+        tags=() if tags == "[]" else tuple(json.loads(tags)),
         idempotency_key=idempotency_key,
         reason=reason,
         created_at=created_at,

@@ -39,6 +39,12 @@ class Transaction:
         #: Why there is room only for what becomes of tasks that are there already, if so.
         self.full: StoreFull | None = None
 
+    def anew(self) -> Transaction:
+        """Return a transaction of the same instant, in which nothing has been done."""
+        fresh = Transaction(self.connection, self.now, self.monotonic, self.ledger)
+        fresh.full = self.full
+        return fresh
+
     @property
     def steady(self) -> float:
         """Seconds since the epoch as far as the start of the store knew; nobody can set it."""
