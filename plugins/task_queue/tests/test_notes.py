@@ -156,6 +156,7 @@ TALKERS = """
     from __future__ import annotations
     import threading
     import anyio
+    import anyio.lowlevel
     from mcpd_core import Context, tool
 
     go_on = threading.Event()
@@ -172,9 +173,11 @@ TALKERS = """
         return "said"
 
     @tool(read_only=True)
-    def chatter(ctx: Context, lines: int) -> str:
+    async def chatter(ctx: Context, lines: int) -> str:
         for n in range(lines):
-            ctx.log("debug", f"line {n} " + "x" * 100)
+            ctx.log("debug", f"line {n} " + "x" * 1000)
+            if n % 100 == 0:
+                await anyio.lowlevel.checkpoint()
         return "said"
 
     @tool(read_only=True)
@@ -269,8 +272,8 @@ async def test_a_tool_that_logs_in_a_loop_neither_fills_memory_nor_the_store(
             str(n) for n in range(19_950, 20_000)
         ]
         assert stored(tmp_path, task_id) == (None, 50)
-        # The text of all these lines alone takes more than that.
-        assert peak < 2_000_000
+        # The text of all these lines alone takes twice as much.
+        assert peak < 10_000_000
         assert writer.commits - before < 200
 
 
