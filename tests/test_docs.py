@@ -66,11 +66,15 @@ ELSEWHERE = {
     ),
     "python3 -m venv .venv": ("tests/test_packaging.py", "venv.create"),
     ". .venv/bin/activate": ("tests/test_packaging.py", "env/bin/python"),
-    "pip install ./core ./plugins/task_queue ./examples/hello_plugin": (
+    "pip install ./core ./plugins/legacy_tools ./plugins/task_queue ./examples/hello_plugin": (
         "tests/test_packaging.py",
         "test_the_wheels_work_in_a_clean_environment",
     ),
     "pip install mcpd-core mcpd-task-queue": (
+        "tests/test_packaging.py",
+        "test_the_wheels_work_in_a_clean_environment",
+    ),
+    "pip install mcpd-core mcpd-legacy-tools": (
         "tests/test_packaging.py",
         "test_the_wheels_work_in_a_clean_environment",
     ),
