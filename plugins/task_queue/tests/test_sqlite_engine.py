@@ -20,10 +20,13 @@ import pytest
 
 from mcpd_core import McpdError, Principal
 from mcpd_task_queue.errors import StoreBroken, StoreError, StoreFull, StoreUnusable
+from mcpd_task_queue.metrics import Reading
 from mcpd_task_queue.records import Change, Filter, NewTask, Whose
 from mcpd_task_queue.sqlite import SQLiteTaskStore, schema
+from mcpd_task_queue.sqlite.changes import claim
 from mcpd_task_queue.sqlite.connection import connect_reader, connect_writer, in_words
 from mcpd_task_queue.sqlite.transaction import Transaction
+from mcpd_task_queue.sqlite.transitions import Leases
 
 New = Callable[..., NewTask]
 OpenStore = Callable[..., SQLiteTaskStore]
@@ -130,6 +133,29 @@ def test_a_group_is_run_again_one_by_one_only_when_one_of_it_fails(
     ids = [future.result(10)[0].task_id for future in (before, first, last)]
     assert [task.id for task in store.claim("owner", 9, 60.0).result(10)] == ids
     assert store.health().counts["running"] == 3
+
+
+def test_a_start_that_is_undone_is_not_measured(store: SQLiteTaskStore, new: New) -> None:
+    def start_in_vain(tx: Transaction) -> None:
+        claim(tx, Leases(), "owner", 9, 60.0, None)
+        raise ZeroDivisionError("a defect")
+
+    def waits() -> float:
+        found = {metric.name: metric for metric in store.metrics()}
+        reading = found["mcpd_tasks_wait_seconds"].values[()]
+        assert isinstance(reading, Reading)
+        return reading.count
+
+    store.submit([new()]).result(10)
+    with Held(store):
+        failed = store._writer.do(start_in_vain)
+        other = store.submit([new()])
+    other.result(10)
+    with pytest.raises(ZeroDivisionError):
+        failed.result(10)
+    assert waits() == 0
+    assert len(store.claim("owner", 9, 60.0).result(10)) == 2
+    assert waits() == 2
 
 
 def test_what_was_given_up_before_its_turn_is_not_done(
@@ -456,6 +482,7 @@ import sys
 from pathlib import Path
 from mcpd_core import Principal
 from mcpd_task_queue.errors import StoreFull
+from mcpd_task_queue.metrics import Reading
 from mcpd_task_queue.records import Change, Filter, NewTask
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 

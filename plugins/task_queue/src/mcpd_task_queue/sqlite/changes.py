@@ -192,7 +192,7 @@ def _start(
         " attempts = attempts + 1, started_at = ?, updated_at = ?, reason = '', run_at = NULL,"
         " progress_done = NULL, progress_total = NULL, progress_message = NULL, progress_at = NULL,"
         f" events = events + 1, worker = ? WHERE seq IN ({', '.join('?' * len(place))})"
-        f" RETURNING {COLUMNS}",
+        f" AND +state = 'ready' RETURNING {COLUMNS}",
         (
             owner,
             tx.now + lease,
@@ -202,6 +202,8 @@ def _start(
             *place,
         ),
     ).fetchall()
+    if len(rows) < len(place):
+        _forget_tags(tx, place.keys() - {row[SEQ] for row in rows})
     # RETURNING promises no order.
     rows.sort(key=lambda row: place[row[SEQ]])
     tasks = []
@@ -209,23 +211,32 @@ def _start(
         seq = row[SEQ]
         whose = Whose(row[PRINCIPAL_KIND], row[PRINCIPAL_ID], row[QUEUE])
         tx.note(row[ID], "ready", "running", whose=whose)
-        _served(tx, row, worker)
+        _taken(tx, row, worker)
         if row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= tx.now:
             (late,) = select(tx, "seq = ?", (seq,))
             bury_expired(tx, late, attempts=late.attempts - 1)
             continue
         try:
             payload = tx.execute("SELECT arguments FROM payload WHERE seq = ?", (seq,)).fetchone()
-            task = task_from(row, arguments=payload[0])
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            task = task_from(row, arguments=payload[0], strict=True)
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             # The others of the batch are none the worse for it.
             _bury_unreadable(tx, seq, error)
             continue
         add_event(tx, seq, row[EVENTS], "started", "running", task.attempts, f"by {owner}")
         leases.grant(tx.undo, seq, tx.monotonic + lease)
+        tx.ledger.lanes.start(tx.connection, tx.undo, row[LANE], tx.steady)
         tx.waits.append(tx.steady - row[READY_AT])
         tasks.append(task)
     return tasks
+
+
+def _forget_tags(tx: Transaction, seqs: Iterable[int]) -> None:
+    """Find tasks by their tags no more that are not ready: damage to the tags hid what to forget.
+
+    It reads all that are found by tags; but there is no damage, almost always.
+    """
+    tx.executemany("DELETE FROM ready_tag WHERE seq = ?", [(seq,) for seq in seqs])
 
 
 def _bury_unreadable(tx: Transaction, seq: int, error: Exception) -> None:
@@ -236,10 +247,10 @@ def _bury_unreadable(tx: Transaction, seq: int, error: Exception) -> None:
     move(tx, row, "dead", "dead", reason, reason=reason, attempts=row.attempts - 1)
 
 
-def _served(tx: Transaction, row: Sequence[Any], worker: Worker | None) -> None:
+def _taken(tx: Transaction, row: Sequence[Any], worker: Worker | None) -> None:
     turns = tx.ledger.turns
     tx.ledger.loads.remove(tx.undo, row[QUEUE], row[SIZE])
-    tx.ledger.lanes.start(tx.connection, tx.undo, row[LANE], tx.steady)
+    tx.ledger.lanes.take(tx.undo, row[LANE])
     lane, priority, turn = row[LANE], row[PRIORITY], row[TURN]
     turns.leave(
         tx.undo, Flow(lane, priority, row[PRINCIPAL_KIND], row[PRINCIPAL_ID], row[FAIRNESS_KEY])

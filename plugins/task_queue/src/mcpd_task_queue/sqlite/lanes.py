@@ -113,10 +113,14 @@ class Lanes:
             self._running.get(gate, 0), self._expected.get(gate, -math.inf), now
         )
 
-    def start(self, connection: sqlite3.Connection, undo: UndoLog, lane: str, now: float) -> None:
-        """Take note that a task of a lane is started."""
+    def take(self, undo: UndoLog, lane: str) -> None:
+        """Take note that a task of a lane runs."""
         for gate in self.gates(lane):
             undo.put(self._running, gate, self._running.get(gate, 0) + 1)
+
+    def start(self, connection: sqlite3.Connection, undo: UndoLog, lane: str, now: float) -> None:
+        """Take note that one is started: of those that are taken, some turn out to be too late."""
+        for gate in self.gates(lane):
             limit = self._limits[gate]
             if limit.rate is not None:
                 expected = limit.after_start(self._expected.get(gate, -math.inf), now)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from mcpd_core import CallResult, Principal, Progress
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import LargeResult, Reported, Task, TaskEvent, TaskState
 from mcpd_task_queue.retrying import FailedAttempt, RetryPolicy
+
+T = TypeVar("T")
 
 _COLUMNS = (
     "seq",
@@ -77,6 +79,9 @@ LONG_TEXT = 1_000
 LARGEST_ERROR = 64 * 1024
 LARGEST_PAST_ERROR = 8 * 1024
 
+#: Stands for the error of a task, or of an attempt, that cannot be read.
+_UNREADABLE = {"code": "unreadable", "message": "what is stored of the error cannot be read"}
+
 # `json.dumps` makes an encoder for each call that wants anything but its defaults.
 _encode_arguments = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":")
@@ -92,8 +97,15 @@ def task_from(
     result: str | None = None,
     error: str | None = None,
     large: LargeResult | None = None,
+    strict: bool = False,
 ) -> Task:
-    """Read a task from a row of `COLUMNS`, and from the JSON of its payload if that was read."""
+    """Read a task from a row of `COLUMNS`, and from the JSON of its payload if that was read.
+
+    :param strict: raise where something cannot be read; otherwise that is left out, so that one
+        damaged task does not hide all that are listed with it.
+    :raises ValueError: and whatever else comes of JSON that is not what was written; if ``strict``.
+    """
+    readable = _unchecked if strict else _if_readable
     (
         _seq,
         id_,
@@ -155,7 +167,7 @@ def task_from(
         attempts=attempts,
         fence=fence,
         # Most have none.
-        tags=() if tags == "[]" else tuple(json.loads(tags)),
+        tags=() if tags == "[]" else readable(_tags_from, tags, ()),
         idempotency_key=idempotency_key,
         reason=reason,
         created_at=created_at,
@@ -178,15 +190,44 @@ def task_from(
         timezone=timezone,
         schedule_id=schedule_id,
         fairness_key=fairness_key,
-        retry=None if retry is None else RetryPolicy.from_json(json.loads(retry)),
+        retry=None if retry is None else readable(_retry_from, retry, None),
         deadline=deadline,
         expires_at=expires_at,
         cancelled_at=cancelled_at if state == "running" else None,
-        arguments=None if arguments is None else json.loads(arguments),
-        result=None if result is None else result_from(result),
-        error=None if error is None else json.loads(error),
+        arguments=None if arguments is None else readable(_object_from, arguments, None),
+        result=None if result is None else readable(result_from, result, None),
+        error=None if error is None else readable(_object_from, error, _UNREADABLE),
         large=large,
     )
+
+
+def _unchecked(read: Callable[[str], T], text: str, _: T) -> T:
+    return read(text)
+
+
+def _if_readable(read: Callable[[str], T], text: str, otherwise: T) -> T:
+    try:
+        return read(text)
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return otherwise
+
+
+def _tags_from(text: str) -> tuple[str, ...]:
+    tags = json.loads(text)
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("its tags are not a list of words")
+    return tuple(tags)
+
+
+def _object_from(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("it is not an object of JSON")
+    return found
+
+
+def _retry_from(text: str) -> RetryPolicy | None:
+    return RetryPolicy.from_json(_object_from(text))
 
 
 def event_from(row: tuple[float, str, str, int, str]) -> TaskEvent:
@@ -198,7 +239,8 @@ def event_from(row: tuple[float, str, str, int, str]) -> TaskEvent:
 def failed_attempt_from(row: tuple[int, float, float, str, Any, str]) -> FailedAttempt:
     """Read an attempt from its columns ``n, started_at, ended_at, worker, outcome, error``."""
     n, started_at, ended_at, worker, outcome, error = row
-    return FailedAttempt(n, started_at, ended_at, worker, outcome, json.loads(error))
+    said = _if_readable(_object_from, error, _UNREADABLE)
+    return FailedAttempt(n, started_at, ended_at, worker, outcome, said)
 
 
 def retry_text(policy: RetryPolicy | None) -> str | None:

@@ -12,6 +12,11 @@ from mcpd_task_queue.errors import StoreUnusable
 #: Marks the file as a task store (``PRAGMA application_id``); spells "mcTQ".
 APPLICATION_ID = 0x6D635451
 
+#: The tags of a task, one row for each; none where they cannot be read, or every statement would
+#: fail that meets the task.
+_TAGS = "json_each(CASE WHEN json_valid({0}.tags) THEN {0}.tags ELSE '[]' END)"
+_TAGS_OF_TASK = _TAGS.format("task")
+
 # Every state has the index that its one question needs, and no more: what is claimed next, what is
 # due next, whose lease has run out, what is old enough to go. Finished tasks are in none of the
 # first three, so that neither a long backlog nor a long history makes a claim slower.
@@ -148,10 +153,10 @@ _VERSION_3 = (
         PRIMARY KEY (principal_kind, principal_id, queue, tag, priority DESC, seq)
     ) STRICT, WITHOUT ROWID
     """,
-    """
+    f"""
     INSERT OR IGNORE INTO ready_tag
         SELECT principal_kind, principal_id, queue, value, priority, seq
-            FROM task, json_each(task.tags) WHERE state = 'ready'
+            FROM task, {_TAGS_OF_TASK} WHERE state = 'ready'
     """,
     """
     CREATE TRIGGER task_moved AFTER UPDATE OF state, priority ON task
@@ -228,10 +233,10 @@ _VERSION_4 = (
         )
     ) STRICT, WITHOUT ROWID
     """,
-    """
+    f"""
     INSERT OR IGNORE INTO ready_tag
         SELECT principal_kind, principal_id, queue, value, lane, priority, turn, ready_at, seq
-            FROM task, json_each(task.tags) WHERE state = 'ready'
+            FROM task, {_TAGS_OF_TASK} WHERE state = 'ready'
     """,
     """
     CREATE TRIGGER task_moved AFTER UPDATE OF state, lane, priority, turn, ready_at ON task
@@ -298,6 +303,28 @@ _VERSION_6 = (
     """,
 )
 
+# A task whose tags cannot be read made every statement fail that moved it, along with others.
+_VERSION_7 = (
+    "DROP TRIGGER task_moved",
+    f"""
+    CREATE TRIGGER task_moved AFTER UPDATE OF state, lane, priority, turn, ready_at ON task
+        WHEN new.tags <> '[]' AND (old.state = 'ready' OR new.state = 'ready')
+        BEGIN
+            DELETE FROM ready_tag
+                WHERE principal_kind = old.principal_kind AND principal_id = old.principal_id
+                    AND queue = old.queue
+                    AND tag IN (SELECT value FROM {_TAGS.format("old")})
+                    AND lane = old.lane AND priority = old.priority AND turn = old.turn
+                    AND ready_at = old.ready_at AND seq = old.seq;
+            INSERT OR IGNORE INTO ready_tag
+                SELECT new.principal_kind, new.principal_id, new.queue, value, new.lane,
+                        new.priority, new.turn, new.ready_at, new.seq
+                    FROM {_TAGS.format("new")}
+                    WHERE new.state = 'ready';
+        END
+    """,
+)
+
 #: One entry per version; a database of version n has had the first n applied.
 MIGRATIONS: tuple[Sequence[str], ...] = (
     _VERSION_1,
@@ -306,6 +333,7 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
     _VERSION_4,
     _VERSION_5,
     _VERSION_6,
+    _VERSION_7,
 )
 
 #: STRICT tables; RETURNING came a little earlier.

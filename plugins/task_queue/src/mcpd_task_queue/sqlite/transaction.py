@@ -45,6 +45,17 @@ class Transaction:
         fresh.full = self.full
         return fresh
 
+    def mark(self) -> tuple[int, int, int]:
+        """Return the present point in time, for `back_to`."""
+        return self.undo.mark(), len(self.changes), len(self.waits)
+
+    def back_to(self, mark: tuple[int, int, int]) -> None:
+        """Forget what was remembered since that point; the tables are the caller's business."""
+        remembered, changes, waits = mark
+        self.undo.back_to(remembered)
+        del self.changes[changes:]
+        del self.waits[waits:]
+
     @property
     def steady(self) -> float:
         """Seconds since the epoch as far as the start of the store knew; nobody can set it."""

@@ -210,8 +210,7 @@ class Writer(ConnectionThread[Transaction]):
 
         :param alone: there is no rest, so that the whole transaction can be undone.
         """
-        noted = len(transaction.changes)
-        remembered = transaction.undo.mark()
+        before = transaction.mark()
         if not alone:
             self._connection.execute("SAVEPOINT operation")
         try:
@@ -221,8 +220,7 @@ class Writer(ConnectionThread[Transaction]):
             if not self._connection.in_transaction:
                 raise  # SQLite gave the whole transaction up (out of room, most often)
             self._connection.execute("ROLLBACK" if alone else "ROLLBACK TO operation")
-            del transaction.changes[noted:]
-            transaction.undo.back_to(remembered)
+            transaction.back_to(before)
             answer = None
             failure = error
             if isinstance(error, sqlite3.Error):

@@ -178,6 +178,20 @@ class Limiting(StoreSuite):
         clock.advance(1_000)
         assert len(claim(store, 9)) == 3
 
+    def test_what_comes_too_late_to_be_started_uses_up_no_start(
+        self, open_store: OpenStore, new: New, me: Principal, clock: Clock
+    ) -> None:
+        store = open_store(limits=Limits(queues={"q": Limit(rate=1, per=100)}))
+        late, good = submit(store, new(queue="q", deadline=5.0), new(queue="q"))
+        clock.advance(6)
+        # No sweep has come by: the claim itself finds that it is too late for the first one.
+        assert [task.id for task in claim(store, 9)] == [good]
+        assert look(store, me, late).task.state == "dead"
+        (third,) = submit(store, new(queue="q"))
+        assert claim(store, 9) == []
+        clock.advance(100)
+        assert [task.id for task in claim(store, 9)] == [third]
+
     def test_a_rate_is_kept_over_a_restart(
         self, open_store: OpenStore, new: New, clock: Clock
     ) -> None:
