@@ -11,11 +11,13 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from mcpd_core.cli import main
 from mcpd_core.cli.app import mcpd
-from mcpd_core.commands import CORE, assign, read_commands
+from mcpd_core.cli.groups import OpenGroup
+from mcpd_core.commands import CORE, GROUPS, assign, read_commands
 from mcpd_core.contract import Problem
 from mcpd_core.errors import ManifestError
 from mcpd_core.inventory import PluginRow
@@ -76,7 +78,7 @@ def plant(tmp_plugin: WritePlugin, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def plant(name: str = "planted", **commands: str) -> PlantedPlugin:
         plugin = tmp_plugin("", name=name, plugin="", manifest=False)
         tables = "".join(
-            f'[tool.mcpd.commands.{command}]\nentry = "{plugin.package}.cli:{attribute}"\n'
+            f'[tool.mcpd.commands."{command}"]\nentry = "{plugin.package}.cli:{attribute}"\n'
             f'help = "Work with {command}."\n'
             for command, attribute in commands.items()
         )
@@ -110,6 +112,7 @@ def test_the_manifest_repeats_what_the_project_declares(plant: Plant) -> None:
         ([{"entry": "a:b"}], "c[0]: has no name"),
         ([{"name": "a"}], "c[0]: has no entry"),
         ([{"name": "A b", "entry": "a:b"}], 'c[0].name: "A b" is not a name of a command'),
+        ([{"name": "a b c", "entry": "a:b"}], 'c[0].name: "a b c" is not a name of a command'),
         ([{"name": "a", "entry": "a"}], 'c[0].entry: "a" is not of the form'),
         ([{"name": "a", "entry": "a:b", "help": 1}], "c[0].help: must be a string"),
         ([{"name": "a", "entry": "a:b"}] * 2, "c[1]: the command 'a' is declared twice"),
@@ -144,6 +147,33 @@ def row(name: str, *commands: str, state: str = "enabled") -> PluginRow:
 
 def test_the_names_of_the_core_are_those_of_its_commands() -> None:
     assert tuple(mcpd.lazy) == CORE
+
+
+def test_the_groups_of_the_core_are_those_that_take_commands_of_plugins() -> None:
+    ctx = click.Context(mcpd)
+    groups = {name: mcpd.get_command(ctx, name) for name in mcpd.lazy}
+    taking = {name: group for name, group in groups.items() if isinstance(group, OpenGroup)}
+    assert {name: set(group.commands) for name, group in taking.items()} == {
+        name: set(below) for name, below in GROUPS.items()
+    }
+
+
+def test_below_its_groups_the_core_wins_too_and_elsewhere_nothing_can_be() -> None:
+    one = row("one", "config show", "config sums", "top sums", "sums", "sums add")
+    assigned = assign([one, row("two", "config sums"), row("three", "tools sums")])
+    assert list(assigned.free) == ["sums", "tools sums"]
+    assert [spec.group for spec in assigned.free.values()] == ["", "tools"]
+    assert assigned.contested == {"config sums": ["dist-one:one", "dist-two:two"]}
+    groups = "those are config, plugins, tools."
+    assert assigned.refused["dist-one:one"] == [
+        "Its command 'config show' cannot be run: `mcpd config show` is the core's own.",
+        (
+            "Its command 'config sums' cannot be run: dist-two:two has one of that name too. "
+            "Disable one of them."
+        ),
+        f"Its command 'sums add' cannot be run: `mcpd sums` is no group of the core's; {groups}",
+        f"Its command 'top sums' cannot be run: `mcpd top` is no group of the core's; {groups}",
+    ]
 
 
 def test_the_core_wins_and_of_two_plugins_neither() -> None:
@@ -197,6 +227,28 @@ def test_a_command_is_run_and_its_status_counts(
     assert main(["sums", "add", "--", "-1"]) == 1
     assert main(["sums", "add", "x"]) == 2
     assert "mcpd sums add --help says more." in capsys.readouterr().err
+
+
+def test_a_command_below_a_group_of_the_core_is_run_and_named_there(
+    plant: Plant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(**{"config sums": "sums", "config show": "sums"})
+    assert main(["config", "sums", "add", "1", "2"]) == 0
+    assert capsys.readouterr().out == "3\n"
+    assert main(["config", "sums", "add", "x"]) == 2
+    assert "mcpd config sums add --help says more." in capsys.readouterr().err
+    assert main(["config", "--help"]) == 0
+    told = capsys.readouterr()
+    assert "Work with config sums." in told.out
+    assert "Work with config show." not in told.out
+    assert "Its command 'config show' cannot be run" in told.err
+    assert main(["--help"]) == 0
+    assert "sums" not in capsys.readouterr().out
+    assert main(["config", "show", "--json"]) == 0
+    assert "settings" in json.loads(capsys.readouterr().out)
+    assert main(["sums"]) == 2
+    assert main(["config", "smus"]) == 2
+    assert "No such command 'smus'" in capsys.readouterr().err
 
 
 def test_its_errors_are_printed_as_those_of_the_core(
@@ -322,7 +374,7 @@ def test_a_command_imports_its_own_module_and_nothing_of_the_server(plant: Plant
 
 
 def test_a_shell_completes_them(plant: Plant) -> None:
-    plugin = plant(sums="sums", gone="gone")
+    plugin = plant(**{"sums": "sums", "gone": "gone", "config sums": "sums"})
 
     def completed(words: str, last: str) -> list[str]:
         env = {
@@ -334,6 +386,8 @@ def test_a_shell_completes_them(plant: Plant) -> None:
         return [line.partition(",")[2] for line in lines]
 
     assert completed("", "su") == ["sums"]
+    assert completed("config", "s") == ["schema", "show", "sums"]
+    assert completed("config sums", "ad") == ["add"]
     assert completed("sums", "a") == ["add", "ask"]
     # What cannot be imported must not spoil what the shell shows.
     assert "sums" in completed("gone", "")

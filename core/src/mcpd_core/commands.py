@@ -8,6 +8,11 @@ manifest repeats them, so that ``mcpd --help`` names them without importing anyt
     help = "Watch and manage the tasks of the running daemon."
 
 The module is imported when its command is run. See `mcpd_core.commandline` for what it may use.
+
+A command can also go below a group of the core, ``mcpd config migrate`` for one::
+
+    [tool.mcpd.commands."config migrate"]
+    entry = "mcpd_legacy_tools.cli.migrate:migrate"
 """
 
 from __future__ import annotations
@@ -25,7 +30,14 @@ from .spec import CommandSpec
 #: The core's own commands, whose names no plugin gets.
 CORE = ("serve", "attach", "plugins", "tools", "top", "config", "doctor", "completion")
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
+#: The groups among them below which plugins can have commands, with the core's own in each.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "config": ("show", "init", "schema"),
+    "plugins": ("list", "enable", "disable", "check", "manifest", "new"),
+    "tools": ("list", "show", "search", "call"),
+}
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}( [a-z][a-z0-9-]{0,31})?\Z")
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,8 @@ def read_commands(items: object, path: str, plugin: str) -> tuple[CommandSpec, .
         if not _NAME.match(name):
             raise Problem(
                 f"{where}.name",
-                f"{brief(name)} is not a name of a command (a-z, 0-9 and -, 32 characters)",
+                f"{brief(name)} is not a name of a command (a-z, 0-9 and -, 32 characters; "
+                "before it, at most, a group of the core and a space)",
             )
         if name in found:
             raise Problem(where, f"the command {name!r} is declared twice")
@@ -78,7 +91,8 @@ def render_command(spec: CommandSpec) -> dict[str, Any]:
 def assign(rows: Sequence[PluginRow]) -> Commands:
     """Decide which command each name stands for.
 
-    The core's own commands win; of two plugins that claim a name neither gets it.
+    The core's own commands win; of two plugins that claim a name neither gets it. Below a command
+    of a plugin no other plugin has any.
     """
     claims: dict[str, list[tuple[PluginRow, CommandSpec]]] = {}
     for row in rows:
@@ -88,10 +102,10 @@ def assign(rows: Sequence[PluginRow]) -> Commands:
     refused: dict[str, list[str]] = {}
     contested: dict[str, list[str]] = {}
     for name, claimants in sorted(claims.items()):
-        if name in CORE:
+        if problem := _not_for_plugins(name):
             for row, _ in claimants:
                 refused.setdefault(row.label, []).append(
-                    f"Its command {name!r} cannot be run: `mcpd {name}` is the core's own."
+                    f"Its command {name!r} cannot be run: {problem}"
                 )
         elif len(claimants) == 1:
             free[name] = claimants[0][1]
@@ -104,6 +118,16 @@ def assign(rows: Sequence[PluginRow]) -> Commands:
                     "Disable one of them."
                 )
     return Commands(free, refused, contested)
+
+
+def _not_for_plugins(name: str) -> str:
+    """Say why no plugin can have the name; nothing when one can."""
+    group, _, below = name.partition(" ")
+    if below and group not in GROUPS:
+        return f"`mcpd {group}` is no group of the core's; those are {', '.join(sorted(GROUPS))}."
+    if below in GROUPS[group] if below else name in CORE:
+        return f"`mcpd {name}` is the core's own."
+    return ""
 
 
 def report(rows: Sequence[PluginRow]) -> tuple[PluginRow, ...]:

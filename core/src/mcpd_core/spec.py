@@ -132,6 +132,8 @@ class ToolSpec:
 class CommandSpec:
     """The contract of one command that a plugin adds to the command line.
 
+    :ivar name: what follows ``mcpd`` on the command line: one word, or a group of the core's and
+        one.
     :ivar entry: ``module:attribute`` of a click command, imported when it is run.
     :ivar help: one line, for ``mcpd --help``.
     :ivar plugin: the name of the plugin that offers it.
@@ -141,6 +143,16 @@ class CommandSpec:
     entry: str
     help: str = ""
     plugin: str = ""
+
+    @property
+    def group(self) -> str:
+        """The group of the core's that it is in; empty for a command by itself."""
+        return self.name.rpartition(" ")[0]
+
+    @property
+    def word(self) -> str:
+        """Its name within its group."""
+        return self.name.rpartition(" ")[2]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .._version import __version__
-from ..errors import McpdError
+from .groups import OpenGroup
 
 
 class LazyGroup(click.Group):
@@ -47,47 +47,15 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
 
 
-class RootGroup(LazyGroup):
-    """The group with our own commands and, behind them, those of the enabled plugins.
+class RootGroup(OpenGroup, LazyGroup):
+    """The group with our own commands and, behind them, those of the enabled plugins."""
 
-    Plugins are looked for only when the help text, or a command that is not our own, is asked for.
-    Which ones are enabled follows from the environment and the settings file that is found, since
-    the options of a command are not known before it.
-    """
+    taker = ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from .plugin_commands import offered
 
         return [*super().list_commands(ctx), *(spec.name for spec in offered())]
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name in self.lazy:
-            return super().get_command(ctx, name)
-        from .plugin_commands import load
-
-        try:
-            return load(name)
-        except McpdError:
-            if ctx.resilient_parsing:
-                return None  # a shell asks for completions; the command itself says what is wrong
-            raise
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        from .plugin_commands import offered
-
-        return super().shell_complete(ctx, incomplete) + [
-            CompletionItem(spec.name, help=spec.help)
-            for spec in offered()
-            if spec.name.startswith(incomplete)
-        ]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from .plugin_commands import offered
-
-        super().format_commands(ctx, formatter)
-        if specs := offered(notes=True):
-            with formatter.section("Commands of plugins"):
-                formatter.write_dl([(spec.name, spec.help or f"({spec.plugin})") for spec in specs])
 
 
 @click.command(

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from ..spec import CommandSpec
 
 
-def offered(*, notes: bool = False) -> list[CommandSpec]:
+def offered(group: str = "", *, notes: bool = False) -> list[CommandSpec]:
     """Return the commands that can be run, in alphabetical order; none when the settings are wrong.
 
     Nothing of a plugin is imported.
 
+    :param group: the group of the core below which they are; by default those below none.
     :param notes: whether to say on stderr why commands are left out.
     """
     from .output import note
@@ -36,7 +37,7 @@ def offered(*, notes: bool = False) -> list[CommandSpec]:
         for label, problems in sorted(commands.refused.items()):
             for problem in problems:
                 note(f"warning: {label}: {problem}")
-    return list(commands.free.values())
+    return [spec for spec in commands.free.values() if spec.group == group]
 
 
 def load(name: str) -> click.Command | None:

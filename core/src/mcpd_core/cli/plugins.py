@@ -14,6 +14,7 @@ from ..errors import SelectionError
 from ..spec import RUNTIMES, RuntimeName
 from . import FAILED, OK, complain
 from .completing import plugin_names
+from .groups import OpenGroup
 from .options import (
     config_option,
     data_dir_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 
-@click.group()
+@click.group(cls=OpenGroup)
 def plugins() -> None:
     """List, enable, disable and check plugins, write their manifests."""
 

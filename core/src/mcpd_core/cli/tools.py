@@ -10,6 +10,7 @@ import click
 from ..errors import McpdError, UnknownTool
 from . import FAILED, NOT_CALLED, OK, complain
 from .completing import tool_names
+from .groups import OpenGroup
 from .options import (
     config_option,
     data_dir_option,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ..spec import ToolSpec
 
 
-@click.group()
+@click.group(cls=OpenGroup)
 def tools() -> None:
     """List, show, search and call tools."""
 

@@ -10,6 +10,7 @@ import click
 
 from ... import paths
 from .. import FAILED, OK
+from ..groups import OpenGroup
 from ..options import (
     config_option,
     data_dir_option,
@@ -21,7 +22,7 @@ from ..options import (
 from ..output import note, table, write, write_json
 
 
-@click.group()
+@click.group(cls=OpenGroup)
 def config() -> None:
     """Show the settings, begin a settings file, print its schema."""
 
