@@ -1335,6 +1335,26 @@ async def test_a_drain_waits_for_a_tool_that_ignores_its_cancellation(host: Host
 
 
 @pytest.mark.anyio
+async def test_who_wants_to_know_of_the_end_is_told_once_and_before_any_call_is_waited_for(
+    host: Host,
+) -> None:
+    told: list[str] = []
+    host.on_closing(lambda: told.append("first"))
+    forget = host.on_closing(lambda: told.append("forgotten"))
+    forget()
+    forget()
+    task = asyncio.ensure_future(call(host, "sleep", {"seconds": 0.05}))
+    await logged(host, "started")
+    host.stop_accepting()
+    assert told == ["first"]
+    host.stop_accepting()
+    host.on_closing(lambda: told.append("late"))()
+    assert told == ["first", "late"]
+    await host.drain(30)
+    assert (await task).text == "slept"
+
+
+@pytest.mark.anyio
 async def test_a_drain_lets_calls_finish_within_the_grace(host: Host) -> None:
     task = asyncio.ensure_future(call(host, "sleep", {"seconds": 0.05}))
     await logged(host, "started")

@@ -171,6 +171,7 @@ class McpdStore(Queue):
             return DONE
 
         host = SimpleNamespace(call=call, log=logging.getLogger("benchmark"), followed=False)
+        host.on_closing = lambda callback: lambda: None
         settings = TaskQueueSettings(workers=workers)
         async with serving(store, cast(ServiceHost, host), bridge, settings) as queue:
             yield queue

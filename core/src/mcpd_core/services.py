@@ -135,6 +135,15 @@ class ServiceHost(Protocol):
         """
         ...
 
+    def on_closing(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have something called, once, as soon as the server stops: while calls in flight finish,
+        and no further one is accepted. The service itself is stopped after that.
+
+        :param callback: called on any thread, perhaps at once; it must neither wait nor raise.
+        :returns: what ends it; a service that is stopped should.
+        """
+        ...
+
     @property
     def followed(self) -> bool:
         """Whether any client follows any resource; may be asked on any thread.

@@ -19,13 +19,14 @@ from mcpd_core.host import Host
 from mcpd_task_queue.errors import BackupFailed, StoreClosed
 from mcpd_task_queue.records import Filter, NewTask
 from mcpd_task_queue.sqlite import SQLiteTaskStore
+from mcpd_task_queue.sqlite.backup import Backups
 from mcpd_task_queue.sqlite.transaction import Transaction
+from mcpd_task_queue.testing import Clock
 
 New = Callable[..., NewTask]
 OpenStore = Callable[..., SQLiteTaskStore]
 
 ME = Principal("local", "1000", "ada")
-HASH = "0123456789abcdef" * 4
 
 
 @pytest.fixture
@@ -119,33 +120,89 @@ def test_nobody_else_can_read_it(live: SQLiteTaskStore, place: Path) -> None:
     assert stat.S_IMODE((place / "tasks.db").stat().st_mode) == 0o600
 
 
+def put_large(store: SQLiteTaskStore, new: New) -> Path:
+    """Have a task succeed with a result that is a file; returns where that is."""
+    before = blobs_of(store)
+    store.submit([new()]).result(10)
+    (task,) = store.claim("owner:1", 1, 30).result(10)
+    store.complete(task.id, task.fence, CallResult(f"{task.id} " * 4_000)).result(10)
+    (file,) = blobs_of(store) - before
+    return file
+
+
+def blobs_of(store: SQLiteTaskStore) -> set[Path]:
+    return {file for file in store.path.parent.glob("blobs/??/*") if len(file.name) == 64}
+
+
 def test_large_results_are_taken_along_and_unfinished_ones_are_not(
-    live: SQLiteTaskStore, place: Path
+    live: SQLiteTaskStore, new: New, place: Path
 ) -> None:
-    folder = live.path.parent / "blobs" / "01"
-    folder.mkdir(parents=True)
-    (folder / HASH).write_text("large")
-    (folder / f".{HASH}.part").write_text("half")
+    file = put_large(live, new)
+    (file.parent / "0123456789abcdef.part").write_text("half")
     assert live.backup(place).result(10).blobs == 1
-    assert left_in(place / "blobs" / "01") == [HASH]
-    assert (place / "blobs" / "01" / HASH).samefile(folder / HASH)
+    copied = place / "blobs" / file.parent.name
+    assert left_in(copied) == [file.name]
+    assert (copied / file.name).samefile(file)
 
 
 def test_on_another_file_system_large_results_are_copied(
-    live: SQLiteTaskStore, place: Path, monkeypatch: pytest.MonkeyPatch
+    live: SQLiteTaskStore, new: New, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = live.path.parent / "blobs" / "01"
-    folder.mkdir(parents=True)
-    (folder / HASH).write_text("large")
+    file = put_large(live, new)
 
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
     assert live.backup(place).result(10).blobs == 1
-    copied = place / "blobs" / "01" / HASH
-    assert copied.read_text() == "large"
-    assert not copied.samefile(folder / HASH)
+    copied = place / "blobs" / file.parent.name / file.name
+    assert copied.read_bytes() == file.read_bytes()
+    assert not copied.samefile(file)
+
+
+def test_a_result_that_is_new_and_purged_while_it_is_made_is_in_it(
+    open_store: OpenStore,
+    new: New,
+    place: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = open_store("live/tasks.db", retention=60.0)
+    copy, made = Backups._copy, list[Path]()
+
+    def settled() -> None:
+        keeper = live._results._keeper
+        while keeper._pending:
+            time.sleep(0.001)
+
+    def copy_between(self: Backups, path: Path) -> None:
+        made.append(put_large(live, new))
+        copy(self, path)
+        clock.advance(61)
+        assert live.sweep().result(10).purged == 1
+        settled()
+
+    monkeypatch.setattr(Backups, "_copy", copy_between)
+    assert live.backup(place).result(20).blobs == 1
+    settled()
+    (file,) = made
+    assert not file.exists(), "it is removed once the backup has it"
+    copied = open_store("elsewhere/monday/tasks.db", retention=60.0)
+    (task,) = copied.find(ME, Filter()).result(10).tasks
+    snapshot = copied.get(ME, task.id, payload=True).result(10)
+    assert snapshot is not None
+    assert snapshot.task.result == CallResult(f"{task.id} " * 4_000)
+
+
+def test_a_result_that_the_store_has_lost_holds_no_backup_up(
+    live: SQLiteTaskStore, new: New, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, kept = put_large(live, new), put_large(live, new)
+    lost.unlink()
+    made = live.backup(place).result(10)
+    assert (made.tasks, made.blobs) == (2, 1)
+    assert (place / "blobs" / kept.parent.name / kept.name).exists()
+    assert f"{lost} is missing" in caplog.text
 
 
 # --- not making one -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ and a store that fails in the middle. The store is the real one, with faults put
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from mcpd_core import (
     CallResult,
@@ -32,6 +34,7 @@ from mcpd_task_queue.retrying import Backoff
 from mcpd_task_queue.service import serving
 from mcpd_task_queue.settings import TaskQueueSettings
 from mcpd_task_queue.sqlite import SQLiteTaskStore
+from mcpd_task_queue.sqlite.transaction import Transaction
 
 ME = Principal("local", "1000")
 Tool = Callable[..., Awaitable[CallResult]]
@@ -55,11 +58,13 @@ class Faults(SQLiteTaskStore):
         super().__init__(path)
         self.faults: dict[str, tuple[Exception, int]] = {}
         self.failed: list[str] = []
+        self.claims = 0
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        if name.startswith("_") or name in ("faults", "failed"):
+        if name.startswith("_") or name in ("faults", "failed", "claims"):
             return found
+        self.claims += name == "claim"
         error, times = self.faults.get(name, (None, 0))
         if error is None or times == 0:
             return found
@@ -87,6 +92,13 @@ async def running(
         call=call, tool=lambda name: None, log=logging.getLogger("test.queue"), followed=False
     )
     host.resource_changed = lambda uri, **_: None
+    at_close: list[Callable[[], None]] = []
+
+    def on_closing(callback: Callable[[], None]) -> Callable[[], None]:
+        at_close.append(callback)
+        return lambda: at_close.remove(callback)
+
+    host.on_closing = on_closing
     store = Faults(folder / "tasks.db")
     bridge = Bridge()
     options = TaskQueueSettings(**{"first_retry": 0.01, **settings})
@@ -96,6 +108,27 @@ async def running(
     finally:
         with trio.CancelScope(shield=True):
             await bridge.wait(store.close())
+
+
+class Held:
+    """Holds the writer of a store inside a commit, so that what comes next has to queue."""
+
+    def __init__(self, store: SQLiteTaskStore) -> None:
+        self._store = store
+        self._go = threading.Event()
+
+    async def __aenter__(self) -> None:
+        inside = threading.Event()
+
+        def operation(_: Transaction) -> None:
+            inside.set()
+            assert self._go.wait(20)
+
+        self._store._writer.do(operation)
+        await trio.to_thread.run_sync(inside.wait, 20)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._go.set()
 
 
 def an_attempt(queue: TaskQueue, task: Task) -> Attempt:
@@ -383,3 +416,49 @@ async def test_a_future_that_is_done_is_answered_at_once() -> None:
     future: Future[int] = Future()
     future.set_result(7)
     assert await Bridge().wait(future) == 7
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+async def test_a_claim_on_its_way_to_the_store_is_withdrawn_when_the_server_stops(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, {"work": done}) as (queue, store):
+        assert (await ended(queue, await submit(queue))).state == "succeeded"
+        claims = store.claims
+        async with Held(store):
+            submitted = store.submit([NewTask("work", {}, ME)])
+            # Only now, so that the claim queues behind the submit and would find the task.
+            queue._dispatcher.crew.expect(None)
+            queue._dispatcher._work.set()
+            while store.claims == claims:
+                await trio.testing.wait_all_tasks_blocked()
+            await trio.to_thread.run_sync(queue.drain)
+        (made,) = await trio.to_thread.run_sync(submitted.result, 20)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        snapshot = await queue.status(ME, made.task_id)
+        assert [event.kind for event in snapshot.events] == ["submitted"]
+        await submit(queue)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert store.claims == claims + 1, "nor is anything claimed after that"
+        assert store.health().counts["running"] == 0
+
+
+async def test_what_runs_when_the_server_stops_may_end(tmp_path: Path) -> None:
+    go = trio.Event()
+
+    async def held() -> CallResult:
+        await go.wait()
+        return CallResult("done")
+
+    async with running(tmp_path, {"work": held}, workers=1) as (queue, _):
+        first, second = await submit(queue), await submit(queue)
+        while not queue._dispatcher.attempts:
+            await trio.testing.wait_all_tasks_blocked()
+        queue.drain()
+        go.set()
+        assert (await ended(queue, first)).state == "succeeded"
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (await queue.status(ME, second)).task.state == "ready"
+        assert [event.kind for event in (await queue.status(ME, second)).events] == ["submitted"]

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -14,8 +15,10 @@ from pydantic import ValidationError
 from mcpd_core import CallRefused, CallResult, Principal
 from mcpd_core.host import Host
 from mcpd_task_queue.limits import Bound, Limit
+from mcpd_task_queue.records import WAITING, Filter
 from mcpd_task_queue.rooms import Rooms
 from mcpd_task_queue.settings import TaskQueueSettings
+from mcpd_task_queue.sqlite import SQLiteTaskStore
 
 T = TypeVar("T")
 ME = Principal("local", "1000", "ada")
@@ -203,6 +206,57 @@ async def test_submits_wait_for_room_first_come_first_served(start: Start, log: 
                 await ask(host, "cancel_task", task_id=first)
                 first = await waiting[place]
         assert (await rooms_of(host))._lines == {}
+
+
+async def test_those_who_wait_for_room_are_told_at_once_when_the_server_stops(
+    start: Start,
+) -> None:
+    async with start(task_queue=bounded(1, "block")) as host:
+        await ask(host, "pause_queue", queue="q")
+        await submit(host, "add", queue="q", arguments={"a": 0})
+        rooms = await rooms_of(host)
+        asked: dict[str, Any] = {"tool": "add", "queue": "q", "arguments": {"a": 1}}
+        async with _Tasks() as tasks:
+            alone = [tasks.start(refusal(host, "submit_task", **asked)) for _ in range(3)]
+            batch = [{**asked, "queue": queue} for queue in "qr"]
+            together = tasks.start(ask(host, "submit_tasks", tasks=batch))
+            await in_line(host, "q", 4)
+            host.stop_accepting()
+            for error in await asyncio.gather(*alone):
+                assert (error["code"], error["queue"]) == ("shutting_down", "q")
+                assert "Nothing was stored" in error["message"]
+            first, second = (await together)["tasks"]
+            assert first["error"]["code"] == "shutting_down"
+            assert second["outcome"] == "created", "what was stored before is told of"
+        assert rooms._lines == {}
+
+
+async def test_when_the_server_stops_what_is_acknowledged_is_stored_and_nothing_else(
+    start: Start, tmp_path: Path
+) -> None:
+    """Room for one after the other is being made at that very moment."""
+    asked: dict[str, Any] = {"tool": "add", "queue": "q", "arguments": {"a": 1}}
+    async with start(task_queue=bounded(10, "block")) as host:
+        await ask(host, "pause_queue", queue="q")
+        full = [await submit(host, "add", queue="q", arguments={"a": 0}) for _ in range(10)]
+        async with _Tasks() as tasks:
+            waiting = [tasks.start(call(host, "submit_task", **asked)) for _ in range(20)]
+            await in_line(host, "q", 20)
+            leaving = [tasks.start(call(host, "cancel_task", task_id=id_)) for id_ in full]
+            await leaving[0]
+            host.stop_accepting()
+            told = await asyncio.gather(*waiting)
+            await asyncio.gather(*leaving, return_exceptions=True)
+    codes = [answer.error["code"] for answer in told if answer.error is not None]
+    acknowledged = {(answer.structured or {})["task_id"] for answer in told if answer.error is None}
+    assert set(codes) == {"shutting_down"}
+    assert len(acknowledged) + len(codes) == 20
+    store = SQLiteTaskStore(tmp_path / "task_queue" / "tasks.db")
+    try:
+        found = store.find(ME, Filter(states=tuple(WAITING)), limit=99).result(10).tasks
+        assert {task.id for task in found} == acknowledged
+    finally:
+        store.close().result(10)
 
 
 async def test_a_submit_waits_for_as_long_as_it_said(start: Start) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,8 @@ class Host(CallPath):
         self.updates = Updates(self._readable)
         self._services = Services(self)
         self._watchers: list[Callable[[], None]] = []
+        self._at_close: dict[object, Callable[[], None]] = {}
+        self._at_close_lock = threading.Lock()
         #: What plugins add to the server.
         self.extras = Extras(
             self._hooks, lambda: {row.name for row in self.inventory.enabled}, Finder(self)
@@ -116,7 +119,31 @@ class Host(CallPath):
 
     def stop_accepting(self) -> None:
         """Refuse further calls, except those that calls in flight make themselves."""
-        self.closing = True
+        with self._at_close_lock:
+            self.closing = True
+            callbacks, self._at_close = self._at_close, {}
+        for callback in callbacks.values():
+            callback()
+
+    def on_closing(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back, once, as soon as further calls are refused: perhaps at once.
+
+        :param callback: called on the thread that stops the host, or on this one; it must neither
+            wait nor raise.
+        :returns: what ends it.
+        """
+        token = object()
+        with self._at_close_lock:
+            closing = self.closing
+            if not closing:
+                self._at_close[token] = callback
+        if closing:
+            callback()
+
+        def forget() -> None:
+            self._at_close.pop(token, None)
+
+        return forget
 
     async def drain(self, grace: float) -> None:
         """Wait for the calls in flight, then cancel what is left and wait for its clean-up.

@@ -276,6 +276,9 @@ class HostView:
     def resource_changed(self, uri: str, *, principal: Principal | None = None) -> None:
         self._host.updates.changed(uri, principal)
 
+    def on_closing(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._host.on_closing(callback)
+
     async def check(
         self, tool: str, arguments: Mapping[str, Any], *, principal: Principal
     ) -> ToolSpec:

@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -46,10 +46,12 @@ class BlobStore:
         #: that is going to: another one has asked at another time whether they are in use.
         self._doomed: dict[str, object] = {}
         self._parts: set[str] = set()
+        #: For each of those who want everything to stay: what would have been removed but for them.
+        self._spared: dict[object, set[str]] = {}
 
     def path(self, name: str) -> Path:
         """Return where a content is, or would be."""
-        return self.folder / name[:2] / name
+        return blob_path(self.folder, name)
 
     def put(self, data: bytes) -> str:
         """Have a content on the disk; it is kept until `let_go`, whoever refers to it or not.
@@ -167,15 +169,35 @@ class BlobStore:
             needed = set(in_use(doomed)) if doomed else set()
             for name in doomed:
                 with self._lock:
-                    if name not in needed and self._doomed.get(name) is mine:
-                        self._remove(self.path(name))
-                        removed += 1
+                    if name in needed or self._doomed.get(name) is not mine:
+                        continue
+                    if self._spared:
+                        for spared in self._spared.values():
+                            spared.add(name)
+                        continue
+                    self._remove(self.path(name))
+                    removed += 1
         finally:
             with self._lock:
                 for name in doomed:
                     if self._doomed.get(name) is mine:
                         del self._doomed[name]
         return removed
+
+    @contextmanager
+    def keeping_all(self) -> Iterator[set[str]]:
+        """Have no content removed for as long as this is entered.
+
+        :returns: the names of those that would have been, to be collected afterwards.
+        """
+        token = object()
+        with self._lock:
+            self._spared[token] = spared = set[str]()
+        try:
+            yield spared
+        finally:
+            with self._lock:
+                del self._spared[token]
 
     def sweep(self, in_use: InUse) -> int:
         """Remove what a crash left behind: contents that nothing refers to, and half-written files.
@@ -202,6 +224,16 @@ class BlobStore:
         # One that cannot be removed is found again at the next start.
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def blob_path(folder: Path, name: str) -> Path:
+    """Return where a content of that name is in a folder, or would be."""
+    return folder / name[:2] / name
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be the name of a content."""
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 def _has(path: Path, data: bytes) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
 
 import trio
 
@@ -94,7 +95,9 @@ class Dispatcher:
         #: Tasks to be cancelled whose claim is on its way from the store's thread to this one.
         self._cancel_on_arrival: set[str] = set()
         self.crew = Crew(settings.workers)
-        self._stopping = False
+        self._draining = self._stopping = False
+        #: A claim that the store has not answered yet.
+        self._claiming: Future[list[Task]] | None = None
         self._work = Signal()
         self._schedule = Signal()
         self._holding = Signal()
@@ -184,6 +187,17 @@ class Dispatcher:
             nursery.start_soon(self._keep_notes)
             await self._claim(nursery)
 
+    def drain(self) -> None:
+        """Claim nothing more; what runs goes on. May be called on any thread.
+
+        A claim that the store has not begun is withdrawn: what it would start could not be called.
+        """
+        self._draining = True
+        # After the line above, as `_fill` does the same two things the other way round.
+        claiming = self._claiming
+        if claiming is not None:
+            claiming.cancel()
+
     async def stop(self) -> None:
         """Claim nothing more, interrupt what runs, and return when all of it is recorded."""
         self._stopping = True
@@ -221,9 +235,7 @@ class Dispatcher:
             # Shielded: tasks that were claimed for nobody would wait for their leases to run out.
             # The store answers every operation.
             with trio.CancelScope(shield=True):
-                tasks = await self._bridge.wait(
-                    self._store.claim(self._owner, wanted, self._settings.lease, slots.worker)
-                )
+                tasks = await self._claimed(wanted, slots)
             for task in tasks:
                 attempt = Attempt(task, slots, self.new_notes(), grace=self._settings.cancel_grace)
                 self.attempts[task.id] = attempt
@@ -240,10 +252,23 @@ class Dispatcher:
                 # Perhaps nothing but time keeps a task from being started.
                 self._schedule.set()
 
+    async def _claimed(self, wanted: int, slots: Slots) -> list[Task]:
+        self._claiming = claiming = self._store.claim(
+            self._owner, wanted, self._settings.lease, slots.worker
+        )
+        if self._draining:
+            claiming.cancel()
+        try:
+            return await self._bridge.wait(claiming)
+        except CancelledError:
+            return []
+        finally:
+            self._claiming = None
+
     @property
     def _closing(self) -> bool:
         # A host that refuses calls will do so for the rest of its life.
-        return self._stopping or self._runner.refused_at_close
+        return self._draining or self._stopping or self._runner.refused_at_close
 
     async def _attempt(self, attempt: Attempt) -> None:
         record: Record | None = None

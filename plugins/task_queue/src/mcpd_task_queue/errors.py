@@ -112,6 +112,23 @@ class QueueFull(TaskRefused):
         )
 
 
+class Draining(TaskRefused):
+    """Raised when a task was to wait for room in its queue and the server stops; nothing was
+    stored.
+    """
+
+    code = "shutting_down"
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"The queue {queue!r} is full, and the server is shutting down: nobody waits for room "
+            "any more. Nothing was stored.",
+            hint="Submit it again when the server is back.",
+            retryable=True,
+            data={"queue": queue},
+        )
+
+
 class StoreError(ToolError):
     """Base of the failures of a task store; what was being done has not been done."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -96,6 +97,17 @@ class BlobKeeper:
     def collect(self, names: Sequence[str]) -> None:
         """Remove those contents, soon, to which nothing refers any more."""
         self._tidy(partial(self.blobs.collect, names))
+
+    @contextmanager
+    def keeping_all(self) -> Iterator[None]:
+        """Remove nothing for as long as this is entered; what was to be removed is afterwards."""
+        spared = set[str]()
+        try:
+            with self.blobs.keeping_all() as spared:
+                yield
+        finally:
+            if spared:
+                self.collect(sorted(spared))
 
     def sweep(self) -> None:
         """Remove, soon, what a crash left behind."""

@@ -106,6 +106,11 @@ class TaskQueue:
                     for event in self._waiting.get(change.task_id, ()):
                         event.set()
 
+    def drain(self) -> None:
+        """Start nothing more, and have nobody wait for room: the server stops. From any thread."""
+        self._dispatcher.drain()
+        self._bridge.post(self._rooms.close)
+
     async def submit(
         self, task: NewTask, *, wait: float = 0.0, waiting: Waiting = nullcontext
     ) -> Submitted:
@@ -114,6 +119,7 @@ class TaskQueue:
         :param wait: seconds to wait for room, if its queue has submitters wait.
         :param waiting: entered while it waits.
         :raises QueueFull: when there is no room for it.
+        :raises Draining: when it was to wait for room, and the server stops.
         :raises TaskRefused: when its arguments are too large or not JSON.
         :raises StoreError: when it could not be stored.
         """

@@ -44,7 +44,17 @@ class Rooms:
 
     def __init__(self) -> None:
         self._lines: dict[str, Line] = {}
+        #: Whether the server stops, and nobody waits any more.
+        self.closed = False
         self._left: dict[str, deque[float]] = {}
+
+    def close(self) -> None:
+        """Send everybody away who waits, and have nobody wait from now on."""
+        self.closed = True
+        for line in self._lines.values():
+            line.room.set()
+            for ticket in line.tickets:
+                ticket.set()
 
     def on_changes(self, changes: Sequence[Change]) -> None:
         """Take note of a commit; called on the trio thread."""
@@ -116,7 +126,7 @@ class Rooms:
             for answer in answers.values()
             if answer.full is not None and answer.full.overflow == "block" and answer.full.ever
         }
-        if blocked and wait > 0:
+        if blocked and wait > 0 and not self.closed:
             async with waiting():
                 with trio.move_on_after(wait):
                     for full in blocked.values():
@@ -138,7 +148,9 @@ class Rooms:
         try:
             if line.tickets[0] is not ticket:
                 await ticket.wait()
-            while left := [n for n, answer in answers.items() if _waits(answer, queue)]:
+            while not self.closed and (
+                left := [n for n, answer in answers.items() if _waits(answer, queue)]
+            ):
                 # Before the look: what leaves from then on is not missed.
                 line.room = room = trio.Event()
                 # The store answers whatever it is asked; what it has stored must be told.
@@ -147,7 +159,7 @@ class Rooms:
                 for n, answer in zip(left, stored, strict=True):
                     answers[n] = answer
                     line.full = answer.full or line.full
-                if any(_waits(answer, queue) for answer in stored):
+                if any(_waits(answer, queue) for answer in stored) and not self.closed:
                     await room.wait()
         finally:
             line.tickets.remove(ticket)

@@ -74,6 +74,7 @@ async def serving(
         )
     await queue.staff.take_over(host.log)
     store.listen(lambda changes: bridge.post(partial(queue.on_changes, changes)))
+    forget = host.on_closing(queue.drain)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dispatcher.run)
@@ -84,6 +85,7 @@ async def serving(
                     await dispatcher.stop()
                 nursery.cancel_scope.cancel()
     finally:
+        forget()
         store.listen(None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .bridge import Bridge
-from .errors import QueueFull, TaskRefused
+from .errors import Draining, QueueFull, TaskRefused
 from .records import Full, NewTask, Submitted
 from .rooms import Rooms, Waiting
 from .store import TaskStore
@@ -61,5 +61,7 @@ class Submitter:
             await self._bridge.wait(self._store.find_key(task.principal, key)) is not None
         )
 
-    def _no_room(self, full: Full) -> QueueFull:
+    def _no_room(self, full: Full) -> TaskRefused:
+        if self._rooms.closed and full.overflow == "block" and full.ever:
+            return Draining(full.queue)
         return QueueFull(full, self._rooms.retry_after(full))

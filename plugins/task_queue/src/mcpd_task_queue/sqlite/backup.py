@@ -10,15 +10,19 @@ is; ``VACUUM INTO`` takes 1.2 s, and the log grows by 60 MB; steps on another co
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from mcpd_task_queue.blobs import blob_path, is_name
 from mcpd_task_queue.errors import BackupFailed
 from mcpd_task_queue.layout import BLOBS, DATABASE
 from mcpd_task_queue.records import BackedUp
@@ -26,6 +30,8 @@ from mcpd_task_queue.syncing import sync
 
 from .threads import in_thread
 from .writer import Writer
+
+log = logging.getLogger(__name__)
 
 #: Pages that are copied before the writer looks for other work; it takes half a millisecond.
 STEP = 128
@@ -36,11 +42,18 @@ class Backups:
 
     :param database: of the store.
     :param writer: whose connection is copied.
+    :param keep_blobs: entered for as long as nothing beside the database may be removed.
     """
 
-    def __init__(self, database: Path, writer: Writer) -> None:
+    def __init__(
+        self,
+        database: Path,
+        writer: Writer,
+        keep_blobs: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._database = database
         self._writer = writer
+        self._keep_blobs = keep_blobs
         self._busy = threading.Lock()
 
     def make(self, path: Path) -> Future[BackedUp]:
@@ -74,11 +87,11 @@ class Backups:
         try:
             copy = unfinished / DATABASE
             os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            # Before and after: the copy may refer to what is purged meanwhile, and to what is new.
-            blobs = self._take_blobs(unfinished)
-            self._copy(copy)
-            tasks = _verified(copy)
-            blobs |= self._take_blobs(unfinished)
+            # What the copy refers to may be purged before it is taken along.
+            with self._keep_blobs():
+                self._copy(copy)
+                tasks, blobs = _verified(copy)
+                taken = self._take_blobs(blobs, unfinished)
             sync(copy)
             for folder, _, _ in os.walk(unfinished):
                 sync(Path(folder))
@@ -89,7 +102,7 @@ class Backups:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         size = (path / DATABASE).stat().st_size
-        return BackedUp(path, size, tasks, len(blobs), time.monotonic() - started)
+        return BackedUp(path, size, tasks, taken, time.monotonic() - started)
 
     def _check(self, path: Path) -> None:
         if os.path.lexists(path):
@@ -124,35 +137,31 @@ class Backups:
         finally:
             target.close()
 
-    def _take_blobs(self, into: Path) -> set[str]:
-        """Take along what is stored beside the database; returns the names."""
-        taken = set()
-        for file in sorted((self._database.parent / BLOBS).glob("[0-9a-f][0-9a-f]/*")):
-            if not _is_hash(file.name):
-                continue  # it is being written
-            target = into / BLOBS / file.parent.name / file.name
-            taken.add(file.name)
-            if target.exists():
-                continue
+    def _take_blobs(self, names: Iterable[str], into: Path) -> int:
+        """Take along what the copy refers to; returns how many files that are."""
+        taken = 0
+        for name in names:
+            file = blob_path(self._database.parent / BLOBS, name)
+            target = blob_path(into / BLOBS, name)
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 # One file under two names will do: what is named by its content never changes.
                 os.link(file, target)
             except FileNotFoundError:
-                taken.discard(file.name)  # purged this moment
+                # The store has lost it. That is no reason to have no copy of all the others.
+                log.warning("The result %s is missing, in the store and so in its backup.", file)
+                continue
             except OSError:
                 shutil.copyfile(file, target)
                 target.chmod(0o600)
                 sync(target)
+            taken += 1
         return taken
 
 
-def _is_hash(name: str) -> bool:
-    return len(name) >= 32 and set(name) <= set("0123456789abcdef")
-
-
-def _verified(copy: Path) -> int:
-    """Return how many tasks a copy has, once it is known to be sound.
+def _verified(copy: Path) -> tuple[int, list[str]]:
+    """Return how many tasks a copy has, and the files that it refers to, once it is known to be
+    sound.
 
     :raises BackupFailed: when it is not.
     """
@@ -166,6 +175,7 @@ def _verified(copy: Path) -> int:
                 hint="Run `mcpd doctor`: the store itself may be damaged.",
             )
         (tasks,) = connection.execute("SELECT count(*) FROM task").fetchone()
-        return int(tasks)
+        blobs = connection.execute("SELECT DISTINCT blob FROM payload WHERE blob IS NOT NULL")
+        return int(tasks), [name for (name,) in blobs if is_name(name)]
     finally:
         connection.close()

@@ -154,7 +154,7 @@ class SQLiteTaskStore(Writes, Reads):
             largest_arguments=largest_arguments,
         )
         Reads.__init__(self, reader, results, ledger, clock=clock, monotonic=monotonic)
-        self._backups = Backups(path, writer)
+        self._backups = Backups(path, writer, results.keeping_all)
         self._closed: Future[None] | None = None
 
     @property

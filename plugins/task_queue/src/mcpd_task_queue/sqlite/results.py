@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -148,6 +149,10 @@ class Results:
                 self._keeper.collect(names)
 
         return _then(change, step)
+
+    def keeping_all(self) -> AbstractContextManager[None]:
+        """Remove no file for as long as this is entered."""
+        return self._keeper.keeping_all()
 
     def close(self) -> Future[None]:
         """Finish what was asked for, refuse the rest; to be closed before reader and writer."""
