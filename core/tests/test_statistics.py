@@ -101,6 +101,17 @@ def test_failures_and_refusals_are_counted_by_their_kind() -> None:
     assert (counted.calls, counted.in_flight) == (3, 0)
 
 
+def test_a_tool_that_makes_codes_up_does_not_fill_the_memory() -> None:
+    counted = Statistics().of(spec())
+    for n in range(1_000):
+        counted.started()
+        counted.ended(CallResult("no", error={"code": f"code{n}"}), 0.1)
+    counted.started()
+    counted.ended(CallResult("no", error={"code": "code0"}), 0.1)
+    errors = counted.to_json()["errors"]
+    assert (errors["code0"], errors["other"], len(errors)) == (2, 950, 51)
+
+
 def test_another_plugin_that_offers_the_name_begins_anew() -> None:
     statistics = Statistics()
     statistics.of(spec()).started()

@@ -76,6 +76,14 @@ WORK = """
         return "finished all the same"
 
     @tool(read_only=True)
+    async def hold_forth(n: int, ctx: Context) -> str:
+        ctx.progress(n, n + 1, f"step {n}")
+        ctx.log("info", f"line {n}")
+        if n % 2:
+            raise ToolError(f"No {n}.", retryable=False)
+        return f"said {n}"
+
+    @tool(read_only=True)
     async def big(size: int) -> str:
         log.append("big")
         return "x" * size

@@ -12,6 +12,10 @@ from ..errors import CallRefused
 from ..histogram import Histogram
 from ..spec import CallResult, Offer
 
+#: Codes of failures that are told apart for one tool, and what the others are counted as.
+MOST_CODES = 50
+OTHER = "other"
+
 
 class OfferStatistics:
     """What was counted of one tool, resource or prompt.
@@ -67,7 +71,7 @@ class OfferStatistics:
     ) -> None:
         self.in_flight -= 1
         if isinstance(error, CallRefused):
-            self.refused[error.code] += 1
+            _count(self.refused, error.code)
 
     def started(self) -> None:
         """Count a call whose code starts."""
@@ -85,9 +89,9 @@ class OfferStatistics:
         if seconds > self.longest:
             self.longest = seconds
         if result is None:
-            self.errors["cancelled"] += 1
+            _count(self.errors, "cancelled")
         elif result.error is not None:
-            self.errors[str(result.error.get("code", "tool_failed"))] += 1
+            _count(self.errors, str(result.error.get("code", "tool_failed")))
 
     def to_json(self) -> dict[str, Any]:
         """Return what was counted, as JSON data; durations in seconds."""
@@ -105,6 +109,11 @@ class OfferStatistics:
             "longest": self.longest,
             "durations": {str(bucket): n for bucket, n in sorted(self.durations.counts.items())},
         }
+
+
+def _count(codes: Counter[str], code: str) -> None:
+    """Count a code: a tool may make them up as it goes, and not each may be kept."""
+    codes[code if code in codes or len(codes) < MOST_CODES else OTHER] += 1
 
 
 class Statistics:
