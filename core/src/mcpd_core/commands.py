@@ -12,7 +12,7 @@ The module is imported when its command is run. See `mcpd_core.commandline` for 
 A command can also go below a group of the core, ``mcpd config migrate`` for one::
 
     [tool.mcpd.commands."config migrate"]
-    entry = "mcpd_legacy_tools.cli.migrate:migrate"
+    entry = "mcpd_legacy_tools.migrating.command:migrate"
 """
 
 from __future__ import annotations
