@@ -13,7 +13,7 @@ import sniffio
 
 from mcpd_core import InvalidArguments, InvalidOutput, PluginLoadError
 from mcpd_legacy_tools.running import functions
-from mcpd_legacy_tools.running.functions import Code, call_async, call_sync
+from mcpd_legacy_tools.running.functions import Code, run_async, run_sync
 
 
 def answer_of(found: Any, *, is_method: bool = False, **arguments: Any) -> Any:
@@ -21,8 +21,8 @@ def answer_of(found: Any, *, is_method: bool = False, **arguments: Any) -> Any:
     code = Code("t", found, tuple(arguments), is_method=is_method)
     code.check(arguments)
     if code.is_async:
-        return asyncio.run(call_async(code)(**arguments))
-    return call_sync(code, "asyncio")(**arguments)
+        return asyncio.run(run_async(code)(**arguments))
+    return run_sync(code, "asyncio")(**arguments)
 
 
 async def library() -> str:
@@ -49,7 +49,7 @@ def test_a_wrapped_async_function_is_still_async() -> None:
 
     code = Code("t", wrapped, ())
     assert code.is_async
-    assert asyncio.run(call_async(code)()) == "asyncio"
+    assert asyncio.run(run_async(code)()) == "asyncio"
 
 
 def test_an_awaitable_from_a_plain_function_is_awaited_in_a_loop_of_its_own() -> None:
@@ -61,8 +61,8 @@ def test_an_awaitable_from_a_plain_function_is_awaited_in_a_loop_of_its_own() ->
 
     code = Code("t", plain, ())
     assert not code.is_async
-    assert call_sync(code, "asyncio")() == ("asyncio", threading.get_ident())
-    assert call_sync(code, "trio")() == ("trio", threading.get_ident())
+    assert run_sync(code, "asyncio")() == ("asyncio", threading.get_ident())
+    assert run_sync(code, "trio")() == ("trio", threading.get_ident())
 
 
 def counting(n: int) -> Iterator[int]:

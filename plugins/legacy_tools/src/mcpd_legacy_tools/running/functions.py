@@ -125,7 +125,7 @@ def _wants_a_mapping(signature: inspect.Signature, names: frozenset[str]) -> boo
     return False
 
 
-def call_async(code: Code) -> Callable[..., Coroutine[Any, Any, Any]]:
+def run_async(code: Code) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return an ``async def`` that calls the code and waits for what it returns."""
 
     async def run(**arguments: Any) -> Any:
@@ -139,7 +139,7 @@ def call_async(code: Code) -> Callable[..., Coroutine[Any, Any, Any]]:
     return run
 
 
-def call_sync(code: Code, library: str) -> Callable[..., Any]:
+def run_sync(code: Code, library: str) -> Callable[..., Any]:
     """Return a ``def`` that calls the code, and waits in a loop of its own for what it returns.
 
     :param library: that of the loop, ``asyncio`` or ``trio``.

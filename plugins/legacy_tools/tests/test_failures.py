@@ -1,0 +1,62 @@
+"""The exceptions of old code, as their callers are told of them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from mcpd_core import CallCancelled, ToolError
+from mcpd_legacy_tools.running.failures import told
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (ValueError("no such mode"), "raised ValueError: no such mode", "Perhaps an argument"),
+        (RuntimeError(), "raised RuntimeError", "The server's log"),
+        (OSError(2, "gone"), "raised FileNotFoundError: [Errno 2] gone", "The server's log"),
+        (RuntimeError("x" * 9_000), "x...", "The server's log"),
+    ],
+)
+def test_callers_are_told_what_an_exception_says(
+    error: Exception, message: str, hint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ToolError) as caught, told("t"):
+        raise error
+    assert caught.value.message.startswith("The tool 't' raised ")
+    assert caught.value.message.endswith(message)
+    assert len(caught.value.message) < 3_000
+    assert caught.value.hint.startswith(hint)
+    assert caught.value.__cause__ is error
+    assert [(r.levelno, bool(r.exc_info)) for r in caplog.records] == [(logging.WARNING, True)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ToolError("made on purpose"),
+        CallCancelled("cancelled"),
+        MemoryError(),
+        KeyboardInterrupt(),
+        # The host has a better explanation of these.
+        RuntimeError("no running event loop"),
+        TypeError("trio.run received unrecognized yield message 1"),
+    ],
+)
+def test_what_is_not_the_tools_affair_passes_through(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, told("t"):
+        raise error
+    assert caught.value is error
+
+
+def test_an_exception_that_cannot_be_put_into_words_is_told_all_the_same() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    with (
+        pytest.raises(ToolError, match="raised Mute: an exception that cannot be put into words"),
+        told("t"),
+    ):
+        raise Mute
