@@ -430,6 +430,26 @@ async def test_check_refuses_what_a_call_would_and_runs_nothing(host: Host) -> N
 
 
 @pytest.mark.anyio
+async def test_a_tool_sees_the_contracts_of_the_others(plugin: Make, start: Start) -> None:
+    code = """
+        from mcpd_core import Context, tool
+
+        @tool(listed=False, aliases=["older"])
+        async def old() -> str:
+            return "old"
+
+        @tool
+        async def look(name: str, ctx: Context) -> list[str]:
+            found = ctx.find_tool(name)
+            return [*(spec.name for spec in ctx.tools()), found.name if found else "none"]
+    """
+    async with start(plugin("seeing", code, runtime="asyncio")) as host:
+        for name, found in (("old", "old"), ("older", "old"), ("gone", "none")):
+            seen = await call(host, "look", {"name": name})
+            assert seen.structured == {"result": ["look", "old", found]}
+
+
+@pytest.mark.anyio
 async def test_calls_beyond_the_queue_are_busy(plugin: Make, start: Start) -> None:
     async with (
         start(plugin("tools", TOOLS), executor={"concurrency": 1, "queue": 1}) as host,

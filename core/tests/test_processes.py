@@ -184,6 +184,10 @@ TOOLS = """
             await ctx.call("pid")
         if what == "check":
             await ctx.check("pid")
+        if what == "find":
+            ctx.find_tool("pid")
+        if what == "list":
+            ctx.tools()
         if what == "service":
             await ctx.service("x")
         if what == "waiting":
@@ -391,7 +395,7 @@ async def test_progress_and_log_lines_come_over(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("what", ["call", "check", "service", "waiting", "thread"])
+@pytest.mark.parametrize("what", ["call", "check", "find", "list", "service", "waiting", "thread"])
 async def test_what_needs_the_host_is_refused_in_a_process(host: Host, what: str) -> None:
     result = await call(host, "reach", {"what": what})
     assert result.error is not None

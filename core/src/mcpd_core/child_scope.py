@@ -82,6 +82,12 @@ class ChildScope:
     async def check(self, tool: str, arguments: Mapping[str, Any]) -> ToolSpec:
         raise self._apart("ask about other tools")
 
+    def find_tool(self, name: str) -> ToolSpec | None:
+        raise self._apart("ask about other tools")
+
+    def tools(self) -> tuple[ToolSpec, ...]:
+        raise self._apart("ask about other tools")
+
     async def service(self, name: str) -> Any:
         raise self._apart("use services")
 

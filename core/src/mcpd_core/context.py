@@ -45,6 +45,10 @@ class CallScope(Protocol):
 
     async def check(self, tool: str, arguments: Mapping[str, Any]) -> ToolSpec: ...
 
+    def find_tool(self, name: str) -> ToolSpec | None: ...
+
+    def tools(self) -> tuple[ToolSpec, ...]: ...
+
     async def service(self, name: str) -> Any: ...
 
     def waiting(self) -> AbstractAsyncContextManager[None]: ...
@@ -197,6 +201,20 @@ class Context:
         :raises CallRefused: as `call` would.
         """
         return await self._scope.check(tool, arguments or {})
+
+    def find_tool(self, name: str) -> ToolSpec | None:
+        """Return the contract of the tool of that name or alias, if the principal may call it.
+
+        ``None`` when there is none. Costs next to nothing, and imports nothing.
+        """
+        return self._scope.find_tool(name)
+
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """Return the contracts of all tools that the principal may call, sorted by name.
+
+        Those that are not listed are among them; see `ToolSpec.listed`.
+        """
+        return self._scope.tools()
 
     async def service(self, name: str) -> Any:
         """Return a service, started if need be.

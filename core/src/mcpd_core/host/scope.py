@@ -13,6 +13,7 @@ from ..errors import CallCancelled, McpdError
 from ..spec import Answer, Call, CallResult, Progress, ToolCall, ToolSpec
 from .lane import Lane
 from .many import call_many_within
+from .policy import may_call
 from .shaping import one_line
 from .share import Share
 
@@ -94,6 +95,16 @@ class Scope:
     async def check(self, tool: str, arguments: Mapping[str, Any]) -> ToolSpec:
         check = partial(self._host.check, tool, arguments, principal=self.call.principal)
         return await self._awaited("check").run_in_host(check)
+
+    def find_tool(self, name: str) -> ToolSpec | None:
+        spec = self._host.catalog.get(name)
+        return spec if spec is not None and self._may_call(spec) else None
+
+    def tools(self) -> tuple[ToolSpec, ...]:
+        return tuple(filter(self._may_call, self._host.catalog.specs))
+
+    def _may_call(self, spec: ToolSpec) -> bool:
+        return may_call(self.call.principal, spec, self._host.settings.http)
 
     async def service(self, name: str) -> Any:
         lane = self._awaited("service")
