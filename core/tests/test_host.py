@@ -450,6 +450,37 @@ async def test_a_tool_sees_the_contracts_of_the_others(plugin: Make, start: Star
 
 
 @pytest.mark.anyio
+async def test_a_tool_can_hand_on_what_another_one_tells(plugin: Make, start: Start) -> None:
+    code = """
+        from mcpd_core import Context, tool
+
+        @tool
+        async def work(ctx: Context) -> str:
+            ctx.progress(1, 2, "half")
+            ctx.log("info", "working")
+            return "done"
+
+        @tool
+        async def ask(relay: bool, ctx: Context) -> str:
+            return (await ctx.call("work", relay=relay)).text
+    """
+    async with start(plugin("asking", code, runtime="asyncio")) as host:
+        for relay, wanted in ((True, ([Progress(1, 2, "half")], ["working"])), (False, ([], []))):
+            told: list[Progress] = []
+            logged: list[str] = []
+            answer = await host.call(
+                "ask",
+                {"relay": relay},
+                principal=ME,
+                client="c",
+                on_progress=told.append,
+                on_log=lambda _, line, into=logged: into.append(line),  # type: ignore[misc]
+            )
+            assert answer.text == "done"
+            assert (told, logged) == wanted
+
+
+@pytest.mark.anyio
 async def test_calls_beyond_the_queue_are_busy(plugin: Make, start: Start) -> None:
     async with (
         start(plugin("tools", TOOLS), executor={"concurrency": 1, "queue": 1}) as host,

@@ -65,7 +65,9 @@ class ChildScope:
     def log(self, level: str, message: str) -> None:
         self._child.send({"kind": "log", "level": str(level), "message": str(message)})
 
-    async def call_tool(self, tool: str, arguments: Mapping[str, Any]) -> CallResult:
+    async def call_tool(
+        self, tool: str, arguments: Mapping[str, Any], *, relay: bool = False
+    ) -> CallResult:
         raise self._apart("call other tools")
 
     async def call_many(self, calls: Any, **options: Any) -> Any:

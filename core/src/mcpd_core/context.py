@@ -31,7 +31,9 @@ class CallScope(Protocol):
 
     def log(self, level: str, message: str) -> None: ...
 
-    async def call_tool(self, tool: str, arguments: Mapping[str, Any]) -> CallResult: ...
+    async def call_tool(
+        self, tool: str, arguments: Mapping[str, Any], *, relay: bool
+    ) -> CallResult: ...
 
     async def call_many(
         self,
@@ -144,16 +146,20 @@ class Context:
         """
         self._scope.log(level, message)
 
-    async def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> CallResult:
+    async def call(
+        self, tool: str, arguments: Mapping[str, Any] | None = None, *, relay: bool = False
+    ) -> CallResult:
         """Call another tool with this call's principal, permit and deadline.
 
         It is validated, authorised and observed like any call. A tool of the same runtime is
         awaited directly; a tool of another runtime is bridged.
 
+        :param relay: whether what the other tool tells of its progress and logs reaches the client
+            as if this one had; for a tool that does nothing but call another.
         :returns: the answer; look at `CallResult.is_error`.
         :raises CallRefused: when the tool did not start.
         """
-        return await self._scope.call_tool(tool, arguments or {})
+        return await self._scope.call_tool(tool, arguments or {}, relay=relay)
 
     async def call_many(
         self,

@@ -112,11 +112,13 @@ class CallPath(ContentCalls):
         until: float | None = None,
         on_start: Callable[[], None] | None = None,
         own_permit: bool = False,
+        relay: bool = False,
     ) -> CallResult:
         """Call a tool from within another; awaited where `Lanes.beside` says (see `Context.call`).
 
         :param until: `time.monotonic` time that counts in place of the tool's own timeout.
         :param own_permit: never runs under the permit of the parent, which waits for several.
+        :param relay: whether its progress and its log lines are those of the parent.
         """
         outer = parent.call
         if parent.share.ended:
@@ -139,6 +141,8 @@ class CallPath(ContentCalls):
             client=outer.client,
             deadline=deadline,
             parent=outer,
+            on_progress=outer.on_progress if relay else None,
+            on_log=outer.on_log if relay else None,
             trace=outer.trace,
             admission=outer.admission,
             on_start=on_start,

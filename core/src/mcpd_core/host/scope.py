@@ -84,8 +84,10 @@ class Scope:
         if self.call.on_log is not None:
             self._host.lanes.on_loop(self.call.on_log, level, message)
 
-    async def call_tool(self, tool: str, arguments: Mapping[str, Any]) -> CallResult:
-        call = partial(self._host.call_nested, self, tool, arguments)
+    async def call_tool(
+        self, tool: str, arguments: Mapping[str, Any], *, relay: bool = False
+    ) -> CallResult:
+        call = partial(self._host.call_nested, self, tool, arguments, relay=relay)
         return await self._host.lanes.in_host(self._awaited("call"), call)
 
     async def call_many(self, calls: Sequence[ToolCall], **options: Any) -> list[Answer]:
