@@ -33,7 +33,16 @@ def anyio_backend() -> str:
 
 #: Containers whose items are counted, and what is not looked into: it belongs to everybody.
 CONTAINERS = (dict, list, set, deque, Counter)
-SHARED = (type, types.ModuleType, types.CodeType, types.FrameType, types.BuiltinFunctionType)
+SHARED = (
+    type,
+    types.BuiltinFunctionType,
+    types.CodeType,
+    types.CoroutineType,
+    types.FrameType,
+    types.ModuleType,
+)
+#: Packages whose objects are not looked into: they tidy up behind themselves now and then.
+OTHERS = {"_asyncio", "asyncio", "selectors", "sqlite3", "trio"}
 
 
 def items_of(*roots: object) -> int:
@@ -44,6 +53,8 @@ def items_of(*roots: object) -> int:
     while waiting:
         found = waiting.pop()
         if id(found) in seen or isinstance(found, SHARED):
+            continue
+        if type(found).__module__.partition(".")[0] in OTHERS:
             continue
         seen.add(id(found))
         if isinstance(found, CONTAINERS):
@@ -159,9 +170,9 @@ async def pass_through(host: Host, numbers: Iterable[int]) -> None:
                 "fairness_key": f"key{n}",
                 "max_attempts": 1,
             }
-            for n in range(first, first + 50)
+            for n in range(first, first + 10)
         ]
-        for n in range(first, first + 50):
+        for n in range(first, first + 10):
             uri = f"tasks://queues/queue{n}"
             stops.append(host.updates.follow(uri, who, partial(followed.append, uri)))
         made = await ask("submit_tasks", first, tasks=batch)
@@ -188,9 +199,9 @@ async def test_the_host_remembers_nothing_of_what_has_passed_through_it(
     monkeypatch.setattr(rooms, "_MOST_QUEUES", 100)
     async with start(task_queue={"workers": 8}) as host:
         queue = (await host._services.get("task_queue")).object
-        await pass_through(host, range(0, 200, 50))
+        await pass_through(host, range(0, 200, 10))
         before = items_of(host, queue)
-        await pass_through(host, range(200, 200 + THROUGH, 50))
+        await pass_through(host, range(200, 200 + THROUGH, 10))
         assert queue._store.health().counts["succeeded"] == (200 + THROUGH) // 2
-        # Less than one item of each: a call is remembered until its deadline would have been.
+        # Less than one item of each: how much of the last few is remembered differs a little.
         assert items_of(host, queue) < before + THROUGH
