@@ -87,7 +87,7 @@ def test_unknown_keys_are_for_a_later_version() -> None:
         (with_tool(name="x" * 65), "is not a tool name"),
         (with_tool(entry="pkg"), 'tools[0].entry: "pkg" is not of the form `module:function`'),
         (with_tool(entry="p k:f"), "is not of the form `module:function`"),
-        (with_tool(aliases=["ok", "no way"]), 'tools[0].aliases[1]: "no way" is not a tool name'),
+        (with_tool(aliases=["ok", "no way"]), 'tools[0].aliases[1]: "no way" is not an alias'),
         (with_tool(aliases=["greet"]), "tools[0]: the name 'greet' is taken by plugins.p.tools[0]"),
         (with_tool(tags=[1]), "tools[0].tags[0]: must be a string, not 1"),
         (with_tool(timeout=0), "timeout: must be a positive number of seconds, not 0"),

@@ -386,6 +386,13 @@ def tools(plugin): return [D(x=1)]""",
             "it cannot be JSON (SystemExit)",
         ),
         ("tool = None", "has no 'tools'"),
+        ("def tools(plugin): return {'note': 5}", "must be a string, not 5"),
+        ("def tools(plugin): return {'tools': 5}", "'int' object is not iterable"),
+        ("def tools(): return []", "takes 0 positional arguments but 1 was given"),
+        (
+            "def tools(plugin): return [{'name': 'x', 'entry': 'm:f', 'runtime': 'trio'}]",
+            "'trio' cannot be served by a plugin of 'asyncio'",
+        ),
         (
             "def tools(plugin): return [{'name': 'written', 'entry': 'm:f'}]",
             "offers 'written', which is in its manifest already",
@@ -401,6 +408,60 @@ def test_a_failing_provider_breaks_its_own_plugin_only(
     assert states(inventory) == {"dist-fails:fails": "broken", "dist-healthy:healthy": "enabled"}
     assert "metadata provider fails_scanner" in reasons(inventory)["dist-fails:fails"]
     assert reason in reasons(inventory)["dist-fails:fails"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "seen"),
+    [
+        ("plugin, section", {"paths": ["/srv"]}),
+        ("plugin, section=None", {"paths": ["/srv"]}),
+        ("*all", {"paths": ["/srv"]}),
+        ("plugin", None),
+        ("plugin, *, other=None", None),
+    ],
+)
+def test_a_provider_that_wants_it_is_given_the_section_of_its_plugin(
+    importable: Environment, parameters: str, seen: object
+) -> None:
+    told = "locals().get('section', locals().get('all', (0, None))[-1])"
+    with_provider(
+        importable,
+        "reads",
+        f"def tools({parameters}):\n"
+        f"    return [{{'name': 'x', 'entry': 'm:f', 'description': repr({told})}}]\n",
+    )
+    sections = {"reads": {"paths": ["/srv"]}}
+    inventory = select(importable.scan(), wanted=None, section=sections.__getitem__)
+    ((_, found),) = [row.tools for row in inventory.enabled]
+    assert found.description == repr(seen)
+
+
+def test_a_provider_can_say_what_a_person_should_know(importable: Environment) -> None:
+    with_provider(
+        importable,
+        "notes",
+        "def tools(plugin, section):\n"
+        "    return {'tools': [{'name': 'x', 'entry': 'm:f'}], 'note': 'Two files\\nare left.'}",
+    )
+    (row,) = chosen(importable).rows
+    assert (row.state, row.reason, row.note) == (
+        "enabled",
+        "Two files are left.",
+        "Two files are left.",
+    )
+    assert [spec.name for spec in row.tools] == ["written", "x"]
+
+
+def test_tools_of_a_provider_with_a_loader_can_be_for_any_runtime(importable: Environment) -> None:
+    with_provider(
+        importable,
+        "mixed",
+        "def tools(plugin):\n"
+        "    return [{'name': r, 'entry': 'm:f', 'loader': 'm:load', 'runtime': r}\n"
+        "            for r in ('asyncio', 'trio', 'any')]",
+    )
+    (row,) = chosen(importable).enabled
+    assert [spec.runtime for spec in row.tools[1:]] == ["asyncio", "trio", "any"]
 
 
 def test_a_provider_of_a_disabled_plugin_is_not_run(importable: Environment) -> None:

@@ -309,16 +309,19 @@ async def test_a_provider_is_asked_when_its_plugin_is_enabled(plugin: Make, star
         def found() -> str:
             return "found"
 
-        def tools(plugin):
-            return [{"name": "found", "entry": __name__ + ":found", "placement": "thread"}]
+        def tools(plugin, section):
+            tool = {"name": "found", "entry": __name__ + ":found", "placement": "thread"}
+            return {"tools": [tool], "note": f"Looked in {section['place']}."}
     """
     row = plugin("finder", source, tools=(), state="disabled")
     row = replace(row, metadata_provider=row.entry)
-    async with start(row) as host:
+    async with start(row, finder={"place": "files"}) as host:
         for _ in range(2):
             await host.set_enabled("finder", True)
             assert (await call(host, "found")).text == "found"
+            assert host.inventory.rows[0].reason == "Looked in files."
             await host.set_enabled("finder", False)
+            assert host.inventory.rows[0].reason != "Looked in files."
     wrong = replace(row, metadata_provider="no_such_provider")
     async with start(wrong) as host:
         with pytest.raises(SelectionError, match="metadata provider no_such_provider failed"):

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from .spec import Answer as Answer
     from .spec import Call as Call
     from .spec import CallResult as CallResult
+    from .spec import LoadedTool as LoadedTool
     from .spec import Offer as Offer
     from .spec import Principal as Principal
     from .spec import Progress as Progress
@@ -107,6 +108,7 @@ _HOMES = {
     "HttpRoute": "hookspecs",
     "Image": "blocks",
     "Interrupted": "errors",
+    "LoadedTool": "spec",
     "InvalidArguments": "errors",
     "InvalidOutput": "errors",
     "ManifestError": "errors",
@@ -181,6 +183,7 @@ __all__ = [
     "Interrupted",
     "InvalidArguments",
     "InvalidOutput",
+    "LoadedTool",
     "ManifestError",
     "McpdError",
     "NoDaemon",

@@ -43,8 +43,9 @@ from .errors import (
     PluginLoadError,
     ToolUnavailable,
 )
+from .foreign import ForeignFunction, start_loading
 from .importer import Importer
-from .manifest import render_tool
+from .manifest import parse_tools, render_tool
 from .schema import ToolFunction
 from .spec import Call, CallResult, Principal, ToolSpec
 
@@ -101,7 +102,7 @@ class Child:
         self._socket.set_inheritable(False)
         self._sending = threading.Lock()
         self._importer = Importer(config["import_timeout"])
-        self._bound: dict[str, ToolFunction] = {}
+        self._bound: dict[tuple[str, str], ToolFunction | ForeignFunction] = {}
         self._prepared: Callable[[float | None], Any] | None = None
         self._requests: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._scope: ChildScope | None = None
@@ -179,11 +180,13 @@ class Child:
     def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         stale = False
         try:
-            function = self._bound.get(request["entry"])
+            key = (request["entry"], request["contract"]["name"])
+            function = self._bound.get(key)
             if function is None:
-                function = self._bind(request)
-                contract = json.loads(json.dumps(render_tool(function.spec, runtime="any")))
-                stale = contract != request["contract"]
+                function = self._bound[key] = self._bind(request)
+                if isinstance(function, ToolFunction):
+                    contract = json.loads(json.dumps(render_tool(function.spec, runtime="any")))
+                    stale = contract != request["contract"]
             arguments = function.validate(request["arguments"])
         except PluginLoadError as error:
             refusal = ToolUnavailable(error.message, hint=error.hint)
@@ -195,11 +198,14 @@ class Child:
         self._prepared = partial(self._call_tool, function, arguments, call, request["runs_in"])
         return {"kind": "ready", "stale": stale}
 
-    def _bind(self, request: Mapping[str, Any]) -> ToolFunction:
-        loaded = self._importer.load(request["entry"], plugin=request["plugin"]).result()
-        function = ToolFunction(loaded, plugin=request["plugin"], runtime=request["runtime"])
-        self._bound[request["entry"]] = function
-        return function
+    def _bind(self, request: Mapping[str, Any]) -> ToolFunction | ForeignFunction:
+        contract, plugin = request["contract"], request["plugin"]
+        if contract.get("loader"):
+            (spec,) = parse_tools([contract], plugin=plugin, runtime="any")
+            load = self._importer.load(spec.loader, plugin=plugin).result()
+            return start_loading(self._importer, load, spec).result()
+        loaded = self._importer.load(request["entry"], plugin=plugin).result()
+        return ToolFunction(loaded, plugin=plugin, runtime=request["runtime"])
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -250,7 +256,7 @@ class Child:
 
     def _call_tool(
         self,
-        function: ToolFunction,
+        function: ToolFunction | ForeignFunction,
         arguments: dict[str, Any],
         call: Call,
         runs_in: str,

@@ -16,6 +16,7 @@ from typing import Any
 from . import json_schema
 from .json_schema import SchemaProblem, brief
 from .spec import (
+    ALIAS,
     LEAST_MEMORY_MB,
     PLACEMENTS,
     RUNTIMES,
@@ -98,7 +99,12 @@ def _tool(item: Mapping[str, Any], path: str, plugin: str, runtime: RuntimeName)
         raise Problem(path, "has no name")
     if "entry" not in facts:
         raise Problem(path, f"tool {facts['name']!r} has no entry")
-    check_runtime(facts.setdefault("runtime", runtime), path, runtime)
+    own = facts.setdefault("runtime", runtime)
+    if not facts.get("loader"):
+        # What the entry-point group declares is about the plugin's own code.
+        check_runtime(own, path, runtime)
+    if facts.get("process") and facts.get("placement") != "process":
+        raise Problem(f"{path}.process", "goes with the placement `process` only")
     facts.setdefault("description", "")
     if "input_schema" not in facts:
         facts["input_schema"] = no_arguments()
@@ -178,14 +184,34 @@ def _tool_name(value: object, path: str) -> str:
     return value
 
 
-def _tool_names(value: object, path: str) -> tuple[str, ...]:
-    return tuple(_tool_name(item, f"{path}[{i}]") for i, item in enumerate(as_array(value, path)))
+def _alias(value: object, path: str) -> str:
+    if not isinstance(value, str) or not ALIAS.match(value):
+        raise Problem(
+            path, f"{brief(value)} is not an alias: use 1 to 128 letters, digits, '_', '-' and '.'"
+        )
+    return value
+
+
+def _aliases(value: object, path: str) -> tuple[str, ...]:
+    return tuple(_alias(item, f"{path}[{i}]") for i, item in enumerate(as_array(value, path)))
+
+
+def _process_name(value: object, path: str) -> str:
+    if value != "" and (not isinstance(value, str) or not ALIAS.match(value)):
+        raise Problem(
+            path, f"{brief(value)} is no name of a process: use letters, digits, '_', '-' and '.'"
+        )
+    return value
 
 
 def as_reference(value: object, path: str) -> str:
     if not isinstance(value, str) or not ENTRY.match(value):
         raise Problem(path, f"{brief(value)} is not of the form `module:function`")
     return value
+
+
+def _loader(value: object, path: str) -> str:
+    return "" if value == "" else as_reference(value, path)
 
 
 def as_runtime(value: object, path: str) -> RuntimeName:
@@ -228,9 +254,12 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "placement": _placement,
     "timeout": as_seconds,
     "long_running": as_flag,
-    "aliases": _tool_names,
+    "aliases": _aliases,
     "tags": as_lines,
     "listed": as_flag,
     "memory_mb": partial(_at_least, LEAST_MEMORY_MB),
     "cpu_seconds": partial(_at_least, 1),
+    "loader": _loader,
+    "source": as_line,
+    "process": _process_name,
 }

@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from .errors import McpdError, PluginLoadError
@@ -77,16 +78,36 @@ class Importer:
                 return _failed(self._hung_error(plugin, module))
             if then is None and reference in self._loaded:
                 return self._loaded[reference]
-            job = _Job(reference, module, plugin, then)
+            job = _Job(reference, module, plugin, partial(_resolve, reference, plugin, then))
             if then is None:
                 self._loaded[reference] = job.future
-            self._waiting.append(job)
-            if self._watched:
-                self._changed.notify_all()
-            else:
-                self._watched = True
-                threading.Thread(target=self._watch, name="mcpd-import-watch", daemon=True).start()
+            self._queue(job)
         return job.future
+
+    def run(self, function: Callable[[], Any], *, reference: str, plugin: str) -> Future[Any]:
+        """Run what imports a module in its own way, as `load` imports one: on the import thread,
+        within the time limit, and not again when it has hung.
+
+        :param function: its answer becomes the result, and is not kept.
+        :param reference: ``module:attribute`` of what it makes. Another one of a module that has
+            hung is not tried, whoever has imported that.
+        :param plugin: the plugin it belongs to, for messages.
+        """
+        module = reference.partition(":")[0]
+        with self._changed:
+            if module in self._hung:
+                return _failed(self._hung_error(plugin, module))
+            job = _Job(reference, module, plugin, function, foreign=True)
+            self._queue(job)
+        return job.future
+
+    def _queue(self, job: _Job) -> None:
+        self._waiting.append(job)
+        if self._watched:
+            self._changed.notify_all()
+        else:
+            self._watched = True
+            threading.Thread(target=self._watch, name="mcpd-import-watch", daemon=True).start()
 
     # The watch starts the imports and ends those that take too long. It lives while there are any.
 
@@ -144,7 +165,7 @@ class Importer:
     def _run(self, job: _Job) -> None:
         result, error = None, None
         try:
-            result = _resolve(job)
+            result = job.work()
         except BaseException as exc:  # noqa: BLE001 - a boundary: sys.exit and interrupts included
             error = _load_error(job, exc, self._faults)
         with self._changed:
@@ -159,15 +180,25 @@ class Importer:
 
 
 class _Job:
-    """One import that somebody waits for."""
+    """One import that somebody waits for.
+
+    :ivar foreign: whether it is of code that the plugin only serves.
+    """
 
     def __init__(
-        self, reference: str, module: str, plugin: str, then: Callable[[Any], Any] | None
+        self,
+        reference: str,
+        module: str,
+        plugin: str,
+        work: Callable[[], Any],
+        *,
+        foreign: bool = False,
     ) -> None:
         self.reference = reference
         self.module = module
         self.plugin = plugin
-        self.then = then
+        self.work = work
+        self.foreign = foreign
         self.started = 0.0
         self.future = _future()
 
@@ -185,18 +216,19 @@ def _failed(error: BaseException) -> Future[Any]:
     return future
 
 
-def _resolve(job: _Job) -> Any:
-    found: Any = importlib.import_module(job.module)
-    for name in filter(None, job.reference.partition(":")[2].split(".")):
+def _resolve(reference: str, plugin: str, then: Callable[[Any], Any] | None) -> Any:
+    module, _, path = reference.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in filter(None, path.split(".")):
         try:
             found = getattr(found, name)
         except AttributeError as exc:
             raise PluginLoadError(
-                job.plugin,
-                f"{job.module} of plugin {job.plugin!r} has no {name!r}.",
+                plugin,
+                f"{module} of plugin {plugin!r} has no {name!r}.",
                 hint="If the plugin was changed, make its manifest anew: mcpd plugins manifest DIR",
             ) from exc
-    return found if job.then is None else job.then(found)
+    return found if then is None else then(found)
 
 
 def _load_error(
@@ -228,7 +260,11 @@ def _explained(
         return PluginLoadError(job.plugin, f"{what}: it called sys.exit({code}){_at(exc)}.")
     hint = ""
     if isinstance(exc, ModuleNotFoundError) and exc.name:
-        hint = f"The module {exc.name!r} is missing: reinstall the plugin's distribution."
+        hint = (
+            f"The module {exc.name!r} is missing: install what it belongs to, where mcpd runs."
+            if job.foreign
+            else f"The module {exc.name!r} is missing: reinstall the plugin's distribution."
+        )
     return PluginLoadError(job.plugin, f"{what}: {error_text(exc)}{_at(exc)}.", hint=hint)
 
 

@@ -34,6 +34,8 @@ class PluginRow:
     :ivar hooks: the hooks that its manifest names.
     :ivar metadata_provider: the module that listing asks for its tools, if it has one.
     :ivar dynamic: whether it has no manifest, so that its tools are known only when it is served.
+    :ivar note: what its metadata provider found worth telling, which is its reason while it is
+        enabled.
     :ivar requires_core: what its distribution asks of mcpd-core, such as ``>=0.2``; may be empty.
     """
 
@@ -55,6 +57,7 @@ class PluginRow:
     resources: tuple[ResourceSpec, ...] = ()
     prompts: tuple[PromptSpec, ...] = ()
     commands: tuple[CommandSpec, ...] = ()
+    note: str = ""
 
     @property
     def label(self) -> str:

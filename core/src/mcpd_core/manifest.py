@@ -267,6 +267,9 @@ def render_tool(spec: ToolSpec, *, runtime: RuntimeName) -> dict[str, Any]:
         "tags": [_rendered(tag, one_line) for tag in spec.tags],
         "memory_mb": spec.memory_mb,
         "cpu_seconds": spec.cpu_seconds,
+        "loader": spec.loader,
+        "source": _rendered(spec.source, one_line),
+        "process": spec.process,
     }
     kept = {key: value for key, value in item.items() if value not in (None, "", False, [], {})}
     return kept if spec.listed else {**kept, "listed": False}

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from .errors import InvalidArguments
-from .spec import LEAST_MEMORY_MB, TOOL_NAME, Annotations, CallResult, Placement, RuntimeName
+from .spec import (
+    ALIAS,
+    LEAST_MEMORY_MB,
+    TOOL_NAME,
+    Annotations,
+    CallResult,
+    Placement,
+    RuntimeName,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Answers arguments that do not fit, given what is wrong with them and the arguments.
@@ -108,7 +116,8 @@ def tool(
         deferred call is made again by itself only when this or ``read_only`` is set.
     :param open_world: the tool reaches things outside the host.
     :param long_running: calls may take long enough to be worth deferring.
-    :param aliases: further names it can be called by; they are not listed.
+    :param aliases: further names it can be called by; they are not listed. They may have dots in
+        them, and up to 128 characters.
     :param tags: words to find it by.
     :param listed: whether clients are told of it; one that is not can be called all the same.
     :param memory_mb: MiB of memory that the process of a tool with ``placement="process"`` may use,
@@ -125,10 +134,15 @@ def tool(
 
     def mark(f: F) -> F:
         own_name = name if name is not None else f.__name__
-        for n in (own_name, *other_names):
-            if not TOOL_NAME.match(n):
+        if not TOOL_NAME.match(own_name):
+            raise ValueError(
+                f"{own_name!r} is not a tool name: use 1 to 64 letters, digits, '_' and '-'"
+            )
+        for alias in other_names:
+            if not ALIAS.match(alias):
                 raise ValueError(
-                    f"{n!r} is not a tool name: use 1 to 64 letters, digits, '_' and '-'"
+                    f"tool {own_name!r}: {alias!r} is not an alias: use 1 to 128 letters, digits, "
+                    "'_', '-' and '.'"
                 )
         if timeout is not None and not timeout > 0:
             raise ValueError(f"tool {own_name!r}: timeout is {timeout!r}, not a positive number")

@@ -116,13 +116,7 @@ class Parameters:
         except pydantic.ValidationError as error:
             raise self._refusal(error, of) from None
         except Exception as error:  # the boundary: validators are code of the plugin
-            _log.exception("A validator of the %s raised.", of)
-            kind = of.partition(" ")[0]
-            raise ToolUnavailable(
-                f"The arguments of the {of} cannot be checked: one of its validators failed "
-                f"({type(error).__name__}).",
-                hint=f"This is a defect of the {kind}; report it to its plugin.",
-            ) from error
+            raise cannot_check(of, error) from error
         return checked
 
     def _refusal(self, error: pydantic.ValidationError, of: str) -> InvalidArguments:
@@ -150,6 +144,20 @@ class Parameters:
     def _known_names(self, of: str) -> str:
         kind = of.partition(" ")[0]
         return f"the {kind} takes {', '.join(self.names) or 'none'}"
+
+
+def cannot_check(of: str, error: BaseException) -> ToolUnavailable:
+    """Log that the code which checks arguments failed itself, and return what callers are told.
+
+    :param of: whose arguments, such as ``tool 'add'``.
+    """
+    _log.error("A validator of the %s raised.", of, exc_info=error)
+    kind = of.partition(" ")[0]
+    return ToolUnavailable(
+        f"The arguments of the {of} cannot be checked: one of its validators failed "
+        f"({type(error).__name__}).",
+        hint=f"This is a defect of the {kind}; report it to its plugin.",
+    )
 
 
 def dict_adapter(name: str, fields: dict[str, Any]) -> pydantic.TypeAdapter[Any]:

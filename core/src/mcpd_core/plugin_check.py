@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -49,7 +49,13 @@ class Finding:
     hint: str = ""
 
 
-def check(name: str, *, scan: Scan | None = None, timeout: float = 30.0) -> list[Finding]:
+def check(
+    name: str,
+    *,
+    scan: Scan | None = None,
+    timeout: float = 30.0,
+    section: Callable[[str], Mapping[str, Any]] | None = None,
+) -> list[Finding]:
     """Compare a plugin's manifest with its code, and look for what will cause trouble.
 
     The plugin's code is imported into this process.
@@ -57,11 +63,12 @@ def check(name: str, *, scan: Scan | None = None, timeout: float = 30.0) -> list
     :param name: of a plugin, a distribution or a bundle, or ``distribution:plugin``.
     :param scan: where to look; the current environment by default.
     :param timeout: seconds that one import may take.
+    :param section: returns a section of the settings by its name, for metadata providers.
     :returns: what was found, nothing when all is well.
     :raises SelectionError: when the name matches nothing.
     """
     scan = scan_environment() if scan is None else scan
-    everything = select(scan, wanted=None).rows
+    everything = select(scan, wanted=None, section=section).rows
     rows = [row for row in everything if same_name(row.name, name)]
     rows = rows or [
         row
@@ -71,7 +78,7 @@ def check(name: str, *, scan: Scan | None = None, timeout: float = 30.0) -> list
         or any(same_name(bundle, name) for bundle in row.bundles)
     ]
     if not rows:
-        select(scan, wanted=[name])
+        select(scan, wanted=[name], section=section)
     importer = Importer(timeout, faults=scan.faults)
     return [finding for row in rows for finding in _check_row(row, importer, timeout)]
 
@@ -97,7 +104,10 @@ def _check_row(row: PluginRow, importer: Importer, timeout: float) -> Iterator[F
     except McpdError as exc:
         yield Finding(row.name, "error", exc.message, exc.hint)
     for spec in row.tools:
-        yield from _check_code(row, spec, importer)
+        if not spec.loader:
+            yield from _check_code(row, spec, importer)
+    for loader in sorted({spec.loader for spec in row.tools if spec.loader}):
+        yield from _check_loader(row, loader, importer)
     for content in _content(row):
         yield from _check_content(row, content, importer)
     for command in row.commands:
@@ -181,6 +191,14 @@ def _check_code(row: PluginRow, spec: ToolSpec, importer: Importer) -> Iterator[
     differing = sorted(key for key in said.keys() | meant.keys() if said.get(key) != meant.get(key))
     if differing:
         yield _stale(row, f"tool {spec.name!r} differs in {', '.join(differing)}")
+
+
+def _check_loader(row: PluginRow, loader: str, importer: Importer) -> Iterator[Finding]:
+    # What it loads is somebody else's code, and may be a lot of it: that is left alone.
+    try:
+        importer.load(loader, plugin=row.name).result()
+    except McpdError as exc:
+        yield Finding(row.name, "error", f"The loader {loader}: {exc.message}", exc.hint)
 
 
 def _content(offering: Offering) -> list[ResourceSpec | PromptSpec]:

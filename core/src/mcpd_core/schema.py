@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -121,48 +122,17 @@ class ToolFunction:
 
         :raises InvalidOutput: when it does not fit the declared output, or JSON cannot carry it.
         """
-        try:
-            if isinstance(value, CallResult):
-                return self._fitting(_as_json(value))
-            if self._answer is not None:
-                data = {"result": value} if self._wrapped else value
-                # Validated first: pydantic's serialiser alone lets missing fields pass.
-                checked = self._answer.validate_python(data)
-                structured = self._answer.dump_python(checked, mode="json", by_alias=True)
-                return _structured(structured)
-            if value is None:
-                return CallResult("")
-            if self._promises_blocks or is_made_of_blocks(value):
-                return _of_blocks(value if isinstance(value, (list, tuple)) else (value,))
-            if isinstance(value, str):
-                return CallResult(value)
-            plain = pydantic_core.to_jsonable_python(value)
-            if isinstance(plain, dict):
-                return _structured(plain)
-        except pydantic.ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            path = ".".join(str(part) for part in first["loc"])
-            raise InvalidOutput(
-                f"The tool {self.spec.name!r} returned what its own output schema refuses: "
-                f"{path}: {first['msg']}.",
-                hint="This is a defect of the tool; report it to its plugin.",
-                retryable=False,
-            ) from error
-        except NotABlock as error:
-            raise InvalidOutput(
-                f"The tool {self.spec.name!r} returned a list with something that is neither text "
-                f"nor a content block: {error}.",
-                hint="This is a defect of the tool; report it to its plugin.",
-                retryable=False,
-            ) from error
-        except (pydantic_core.PydanticSerializationError, ValueError) as error:
-            raise InvalidOutput(
-                f"The tool {self.spec.name!r} returned a value of type "
-                f"{type(value).__name__}, which JSON cannot carry.",
-                hint="This is a defect of the tool; report it to its plugin.",
-                retryable=False,
-            ) from error
-        return CallResult(to_json(plain))
+        return shaped_answer(partial(self._shaped, value), value, tool=self.spec.name)
+
+    def _shaped(self, value: Any) -> CallResult:
+        if isinstance(value, CallResult):
+            return self._fitting(_as_json(value))
+        if self._answer is None:
+            return untyped(value, as_blocks=self._promises_blocks)
+        data = {"result": value} if self._wrapped else value
+        # Validated first: pydantic's serialiser alone lets missing fields pass.
+        checked = self._answer.validate_python(data)
+        return _structured(self._answer.dump_python(checked, mode="json", by_alias=True))
 
     def _fitting(self, result: CallResult) -> CallResult:
         """Hold what the tool has shaped itself to the output schema, if it has one.
@@ -179,6 +149,56 @@ class ToolFunction:
                 raise
             return replace(result, structured=None)
         return result
+
+
+def shaped_answer(shape: Callable[[], CallResult], value: Any, *, tool: str) -> CallResult:
+    """Shape an answer, and say what is wrong where that cannot be.
+
+    :param shape: makes the answer from ``value``.
+    :param tool: the name of the tool that returned it.
+    :raises InvalidOutput: when it does not fit the declared output, or JSON cannot carry it.
+    """
+    try:
+        return shape()
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        problem = f"returned what its own output schema refuses: {path}: {first['msg']}"
+        raise _defect(tool, problem) from error
+    except NotABlock as error:
+        problem = (
+            f"returned a list with something that is neither text nor a content block: {error}"
+        )
+        raise _defect(tool, problem) from error
+    except (pydantic_core.PydanticSerializationError, ValueError) as error:
+        problem = f"returned a value of type {type(value).__name__}, which JSON cannot carry"
+        raise _defect(tool, problem) from error
+
+
+def _defect(tool: str, problem: str) -> InvalidOutput:
+    return InvalidOutput(
+        f"The tool {tool!r} {problem}.",
+        hint="This is a defect of the tool; report it to its plugin.",
+        retryable=False,
+    )
+
+
+def untyped(value: Any, *, as_blocks: bool = False) -> CallResult:
+    """Shape what a tool returned that declares no output.
+
+    :param as_blocks: whether lists of text and content blocks are meant as such.
+    :raises ValueError: when JSON cannot carry it.
+    """
+    if isinstance(value, CallResult):
+        return _as_json(value)
+    if value is None:
+        return CallResult("")
+    if as_blocks or is_made_of_blocks(value):
+        return _of_blocks(value if isinstance(value, (list, tuple)) else (value,))
+    if isinstance(value, str):
+        return CallResult(value)
+    plain = pydantic_core.to_jsonable_python(value)
+    return _structured(plain) if isinstance(plain, dict) else CallResult(to_json(plain))
 
 
 def to_json(value: Any) -> str:

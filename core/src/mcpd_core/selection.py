@@ -8,10 +8,10 @@ both left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import cast
+from typing import Any, cast
 
 from . import families
 from .choices import chosen, disabled_reason
@@ -68,6 +68,7 @@ def select(
     denied: Sequence[str] = (),
     runtimes: Collection[str] | None = None,
     choices: Mapping[str, bool] | None = None,
+    section: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> Inventory:
     """Decide which plugins are enabled.
 
@@ -79,6 +80,8 @@ def select(
     :param runtimes: the runtimes that can be served; ``None`` stands for `available_runtimes`.
     :param choices: what was enabled and disabled by hand (see `mcpd_core.choices`); it counts more
         than ``denied`` and nothing where ``wanted`` says which plugins are meant.
+    :param section: returns a section of the settings by its name, as `Settings.section` does;
+        without it, metadata providers are told of none.
     :raises SelectionError: when a wanted plugin cannot be enabled, or a name matches nothing.
     """
     drafts = [_Draft(candidate, _bundles(candidate)) for candidate in scan.candidates]
@@ -92,7 +95,7 @@ def select(
         _mark_broken(draft)
     _mark_name_conflicts(drafts)
     _mark_missing_runtimes(drafts, available_runtimes() if runtimes is None else runtimes)
-    rows = mark_conflicts([_row(draft) for draft in drafts])
+    rows = mark_conflicts([_row(draft, section or _no_section) for draft in drafts])
     _demand(drafts, rows)
     return Inventory(report(rows), scan.faults, tuple(notes))
 
@@ -304,7 +307,11 @@ def _mark_missing_runtimes(drafts: Sequence[_Draft], runtimes: Collection[str]) 
             draft.leave_out("missing-runtime", f"{runtime} cannot be imported here. {_TRIO_HINT}")
 
 
-def _row(draft: _Draft) -> PluginRow:
+def _no_section(name: str) -> Mapping[str, Any]:
+    return {}
+
+
+def _row(draft: _Draft, section: Callable[[str], Mapping[str, Any]]) -> PluginRow:
     candidate, described = draft.candidate, draft.candidate.manifest
     row = PluginRow(
         name=candidate.name,
@@ -334,10 +341,10 @@ def _row(draft: _Draft) -> PluginRow:
         )
     if described.metadata_provider is not None:
         runtime = cast(RuntimeName, candidate.runtime)
-        tools, problem = provided_tools(described, runtime)
-        if problem:
-            return replace(row, state="broken", reason=problem)
-        return replace(row, tools=tools)
+        provided = provided_tools(described, runtime, section(described.name))
+        if provided.problem:
+            return replace(row, state="broken", reason=provided.problem)
+        return replace(row, tools=provided.tools, reason=provided.note, note=provided.note)
     return row
 
 

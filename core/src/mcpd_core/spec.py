@@ -28,6 +28,8 @@ LEAST_MEMORY_MB = 128
 
 #: LLM APIs refuse dots and names of more than 64 characters.
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+#: No LLM is told of aliases, so that they can be what an older interface used.
+ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,18 @@ class ToolSpec:
     :ivar output_schema: JSON Schema of the structured result, or ``None`` when it has none.
     :ivar timeout: seconds after which a call is cancelled; ``None`` means the host's default.
     :ivar long_running: whether a call may be expected to take long enough to be worth queueing.
-    :ivar aliases: further names it can be called by; they are not listed.
+    :ivar aliases: further names it can be called by; they are not listed. They match `ALIAS`.
     :ivar listed: whether it is shown where tools are listed and searched. One that is not can
         still be called by whoever knows its name, for example from an older interface.
     :ivar memory_mb: MiB of memory that its process may use; ``None`` means the host's default. It
         says nothing about a tool that is not placed in a process.
     :ivar cpu_seconds: seconds of CPU time that one call may use, likewise.
+    :ivar loader: the ``module:function`` that makes a `LoadedTool` from this contract, for code
+        that carries no mark; empty for a function that does. Such code need not be written for the
+        runtime of the plugin.
+    :ivar source: where the code is, for people and for the loader, which may find it by this.
+    :ivar process: tools with ``placement="process"`` and one name here share a worker process that
+        keeps its state from call to call; empty for any worker of the plugin.
     """
 
     name: str
@@ -121,6 +129,9 @@ class ToolSpec:
     listed: bool = True
     memory_mb: int | None = None
     cpu_seconds: int | None = None
+    loader: str = ""
+    source: str = ""
+    process: str = ""
 
     @cached_property
     def label(self) -> str:
@@ -329,6 +340,27 @@ class CallResult:
     def is_error(self) -> bool:
         """Whether the tool failed."""
         return self.error is not None
+
+
+@dataclass(frozen=True)
+class LoadedTool:
+    """Code that was not written for this host, as a loader makes it fit to be called.
+
+    :ivar function: the code, called with the checked arguments by name. An ``async def`` runs in
+        the runtime of its contract, anything else in a worker thread.
+    :ivar check: given the arguments, returns them as the function takes them, at once, because it
+        runs on the host's loop. It raises `InvalidArguments` when they do not fit. ``None`` passes
+        them on as they came.
+    :ivar answer: makes the answer from what the function returned, at once, too; ``None`` treats it
+        like that of a tool without a return annotation. Whoever loads a tool with an output schema
+        sees to it that the answers fit.
+    :ivar context: the parameter that receives the `Context`; empty for none.
+    """
+
+    function: Callable[..., Any]
+    check: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    answer: Callable[[Any], CallResult] | None = None
+    context: str = ""
 
 
 #: What becomes of one call of several: the tool's answer, its failure included; or that the tool

@@ -91,4 +91,5 @@ def inventory_of(settings: Settings, data_dir: str | Path | None = None) -> Inve
         wanted=settings.serve.plugins,
         denied=settings.plugins.deny,
         choices=choices.read_choices(paths.data_dir(data_dir)),
+        section=settings.section,
     )

@@ -93,7 +93,7 @@ def check(name: str, config: str | None, as_json: bool) -> int:
     settings = settings_from(config)
     # What the plugin prints while it is imported must not get into the data.
     with redirect_stdout(sys.stderr):
-        findings = examine(name, timeout=settings.executor.import_timeout)
+        findings = examine(name, timeout=settings.executor.import_timeout, section=settings.section)
     if as_json:
         write_json(
             [
@@ -178,4 +178,4 @@ def _whole_inventory(settings: Settings, data_dir: str | None) -> Inventory:
         complain(error)
     from .. import discovery, selection
 
-    return selection.select(discovery.scan(), wanted=None)
+    return selection.select(discovery.scan(), wanted=None, section=settings.section)

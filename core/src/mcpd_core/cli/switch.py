@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,10 +111,15 @@ def _keep(name: str, enabled: bool, directory: Path, settings: Settings) -> dict
 
     scan = discovery.scan()
     kept = choices.read_choices(directory)
-    denied = settings.plugins.deny
-    before = selection.select(scan, wanted=None, denied=denied, choices=kept)
-    row = choices.find(before.rows, name)
-    after = selection.select(scan, wanted=None, denied=denied, choices={**kept, row.label: enabled})
+    select = partial(
+        selection.select,
+        scan,
+        wanted=None,
+        denied=settings.plugins.deny,
+        section=settings.section,
+    )
+    row = choices.find(select(choices=kept).rows, name)
+    after = select(choices={**kept, row.label: enabled})
     now = choices.find(after.rows, row.label)
     if enabled and now.state != "enabled":
         raise SelectionError(

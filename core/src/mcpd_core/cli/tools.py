@@ -224,6 +224,7 @@ def _describe(spec: ToolSpec) -> None:
         "effects": effects,
         "listed": "" if spec.listed else "no; it can be called by its name",
         "code": spec.entry,
+        "source": spec.source,
     }
     for label, value in facts.items():
         if value:

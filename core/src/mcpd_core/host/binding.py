@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import PluginLoadError, ToolUnavailable
+from ..foreign import ForeignFunction, start_loading
 from ..hooks import Hooks
 from ..importer import Importer
 from ..manifest import render_tool
@@ -38,7 +39,7 @@ class Bound:
 
     declared: ToolSpec
     spec: ToolSpec
-    function: ToolFunction
+    function: ToolFunction | ForeignFunction
     target: Target
     own_thread: bool = False
 
@@ -63,6 +64,8 @@ class Binder:
         self._hooks = hooks
         self._bound: dict[str, Bound | Apart | BoundContent] = {}
         self._stale: set[tuple[str, str]] = set()
+        #: Calls that come while a loader works wait for what it makes.
+        self._loading: dict[int, asyncio.Task[ForeignFunction]] = {}
         self._users: set[str] = set()
         #: What ran on the host's loop before `move_to_thread`.
         self._moved: dict[str, Bound] = {}
@@ -85,7 +88,8 @@ class Binder:
             return content
         selected = self._hooks.select_runtime(spec, _AVAILABLE) or spec
         bound: Bound | Apart = Apart(spec, selected)
-        if selected.placement != "process":
+        stays = bool(spec.loader) and spec.placement == "process"
+        if selected.placement != "process" and not stays:
             function = await self._load(spec)
             # The code's own word counts where its manifest is older.
             if function.spec.placement != "process":
@@ -122,7 +126,9 @@ class Binder:
         self._bound[label] = _bound(bound.declared, spec, bound.function)
         return True
 
-    async def _load(self, spec: ToolSpec) -> ToolFunction:
+    async def _load(self, spec: ToolSpec) -> ToolFunction | ForeignFunction:
+        if spec.loader:
+            return await self._load_foreign(spec)
         try:
             loaded = await asyncio.wrap_future(self._importer.load(spec.entry, plugin=spec.plugin))
             function = ToolFunction(loaded, plugin=spec.plugin, runtime=spec.runtime)
@@ -131,6 +137,21 @@ class Binder:
         if render_tool(function.spec, runtime="any") != render_tool(spec, runtime="any"):
             self.report_stale(spec)
         return function
+
+    async def _load_foreign(self, spec: ToolSpec) -> ForeignFunction:
+        # Nothing else has this id: the callback holds the contract for as long as it is a key.
+        loading = self._loading.get(id(spec))
+        if loading is None:
+            loading = self._loading[id(spec)] = asyncio.ensure_future(self._run_loader(spec))
+            loading.add_done_callback(lambda _: self._loading.pop(id(spec)))
+        return await asyncio.shield(loading)
+
+    async def _run_loader(self, spec: ToolSpec) -> ForeignFunction:
+        try:
+            load = await asyncio.wrap_future(self._importer.load(spec.loader, plugin=spec.plugin))
+            return await asyncio.wrap_future(start_loading(self._importer, load, spec))
+        except PluginLoadError as error:
+            raise _unavailable(spec, error) from error
 
     async def _load_content(self, spec: Offer) -> BoundContent:
         from .content_binding import bind_content  # most plugins have tools alone
@@ -163,7 +184,9 @@ def _unavailable(spec: Offer, error: PluginLoadError) -> ToolUnavailable:
     )
 
 
-def _bound(declared: ToolSpec, selected: ToolSpec, function: ToolFunction) -> Bound:
+def _bound(
+    declared: ToolSpec, selected: ToolSpec, function: ToolFunction | ForeignFunction
+) -> Bound:
     code = function.spec.placement
     if not function.is_async and (code == "thread" or selected.placement == "thread"):
         # Whatever the manifest says: only the code's own word puts a `def` on the loop.

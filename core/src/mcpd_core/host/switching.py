@@ -150,7 +150,7 @@ class Switches:
             raise _impossible(row, "missing-runtime", f"{row.runtime} cannot be imported here.")
         self._expect_no_rival(row)
         if await self._return(row.name):
-            self._revise(row, replace(row, state="enabled", reason=""))
+            self._revise(row, replace(row, state="enabled", reason=row.note))
             return
         try:
             known = await self._take_in(row)
@@ -167,7 +167,7 @@ class Switches:
 
     async def _take_in(self, row: PluginRow) -> PluginRow:
         """Do for one plugin what `enlist` does for all; return the row with all that it offers."""
-        known = replace(row, state="enabled", reason="")
+        known = replace(row, state="enabled", reason=row.note)
         if row.label not in self._asked and row.metadata_provider is not None:
             described = PluginManifest(
                 row.name,
@@ -175,10 +175,13 @@ class Switches:
                 row.tools,
                 metadata_provider=row.metadata_provider,
             )
-            tools, problem = await asyncio.to_thread(provided_tools, described, described.runtime)
-            if problem:
-                raise PluginLoadError(row.name, problem)
-            known = replace(known, tools=tools)
+            section = self._host.settings.section(row.name)
+            provided = await asyncio.to_thread(
+                provided_tools, described, described.runtime, section
+            )
+            if provided.problem:
+                raise PluginLoadError(row.name, provided.problem)
+            known = replace(known, tools=provided.tools, reason=provided.note, note=provided.note)
         if row.hooks or row.dynamic:
             known = await self._take_up(known)
         self._asked.add(row.label)

@@ -86,7 +86,8 @@ def connector(default_data_dir: Path) -> Connect:
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setblocking(False)
-        serving = _Serving(inventory(plugins), read_settings(settings), folder, ours)
+        read = read_settings(settings)
+        serving = _Serving(inventory(plugins, read), read, folder, ours)
         where, transport = (
             (_in_thread, _trio_transport) if in_trio() else (_in_loop, _asyncio_transport)
         )

@@ -122,7 +122,8 @@ def host_maker(default_data_dir: Path) -> MakeHost:
             )
         folder = data_dir or default_data_dir
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        async with Host(inventory(plugins), read_settings(settings), data_dir=folder) as host:
+        read = read_settings(settings)
+        async with Host(inventory(plugins, read), read, data_dir=folder) as host:
             yield PluginHost(host)
 
     return make_host
@@ -156,9 +157,10 @@ def read_settings(tables: SettingsTables | None) -> Settings:
         return replace(load_settings(empty.name, env={}, overrides=tables), file=None)
 
 
-def inventory(plugins: Sequence[PluginSource]) -> Inventory:
+def inventory(plugins: Sequence[PluginSource], settings: Settings | None = None) -> Inventory:
     """Return an inventory of exactly the plugins given.
 
+    :param settings: what metadata providers are told of; nothing by default.
     :raises SelectionError: when one of them cannot be served.
     """
     candidates: list[Candidate] = []
@@ -170,7 +172,8 @@ def inventory(plugins: Sequence[PluginSource]) -> Inventory:
             candidates.append(_candidate(plugin.__name__))
         else:
             candidates.append(_candidate(plugin if isinstance(plugin, str) else plugin.source))
-    chosen = select(Scan(tuple(candidates), ()), wanted=None)
+    section = None if settings is None else settings.section
+    chosen = select(Scan(tuple(candidates), ()), wanted=None, section=section)
     for row in chosen.rows:
         if row.state != "enabled":
             raise SelectionError(f"The plugin {row.name!r} is {row.state}: {row.reason}")

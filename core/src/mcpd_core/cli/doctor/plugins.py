@@ -36,13 +36,14 @@ def select_all(scan: Scan, settings: Settings, directory: Path) -> tuple[Invento
         kept = read_choices(directory)
     except SettingsError as error:
         findings.append(Finding("plugin", "error", error.message, error.hint))
-    wanted, denied = settings.serve.plugins, settings.plugins.deny
+    wanted, denied, section = settings.serve.plugins, settings.plugins.deny, settings.section
     try:
-        return select(scan, wanted=wanted, denied=denied, choices=kept), findings
+        chosen = select(scan, wanted=wanted, denied=denied, choices=kept, section=section)
+        return chosen, findings
     except SelectionError as error:
         message = f"Nothing can be served: {error.message}"
         findings.append(Finding("plugin", "error", message, error.hint))
-    return select(scan, wanted=None), findings
+    return select(scan, wanted=None, section=section), findings
 
 
 def examine(inventory: Inventory) -> Iterator[Finding]:
@@ -58,6 +59,8 @@ def examine(inventory: Inventory) -> Iterator[Finding]:
         yield check_plugin(row)
         if row.state == "enabled":
             yield check_manifest(row)
+            if row.note:
+                yield Finding("plugin", "note", f"{row.name}: {row.note}")
     for label, problems in sorted(assign(inventory.rows).refused.items()):
         for problem in problems:
             yield Finding("plugin", "warning", f"{label}: {problem}")
