@@ -1,0 +1,147 @@
+"""Which imports of a file are certain, and which names it binds."""
+
+from __future__ import annotations
+
+import ast
+from textwrap import dedent
+
+import pytest
+
+from mcpd_legacy_tools.requirements.imports import read_imports
+
+
+def certain(text: str) -> list[str]:
+    return [each.module for each in read_imports(dedent(text)).found if each.certain]
+
+
+def perhaps(text: str) -> list[str]:
+    return [each.module for each in read_imports(dedent(text)).found if not each.certain]
+
+
+def test_what_a_file_imports_at_once_is_certain() -> None:
+    text = "import a.b, c as d\nfrom e import (\n    f,\n    g as h,\n)\nwith i as y:\n    pass\n"
+    imports = read_imports(text)
+    assert certain(text) == ["a.b", "c", "e"]
+    assert imports.found[2].names == ("f", "g")
+    assert imports.binds == frozenset("adfhy")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    import x\nexcept ImportError:\n    x = None\n",
+        "try:\n    import x\nexcept (KeyError, Exception):\n    pass\n",
+        "try:\n    import x\nexcept:\n    pass\n",
+        "try:\n    pass\nexcept ImportError:\n    import x\n",
+        "if fast:\n    import x\n",
+        "with suppress(ImportError):\n    import x\n",
+        "for _ in ():\n    import x\n",
+        "def f():\n    import x\n",
+        "class C:\n    import x\n",
+        "async def f():\n    with y:\n        from x import (\n            z,\n        )\n",
+        "if fast:\n    def f():\n        import x\n",
+    ],
+)
+def test_what_a_file_can_do_without_is_not(text: str) -> None:
+    assert certain(text) == []
+    assert perhaps(text) == ["x"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    import x\nexcept ImportError as e:\n    raise OSError('install x') from e\n",
+        "try:\n    import x\nexcept ImportError:\n    print('install x')\n    sys.exit(1)\n",
+        "try:\n    import x\nexcept KeyError:\n    pass\n",
+        "try:\n    pass\nfinally:\n    import x\n",
+        "if __name__ == '__main__':\n    import y\nelse:\n    import x\n",
+        "if TYPE_CHECKING:\n    import y\nelse:\n    import x\n",
+    ],
+)
+def test_what_a_file_insists_on_is(text: str) -> None:
+    assert certain(text) == ["x"]
+    assert perhaps(text) == []
+
+
+def test_what_stands_in_strings_and_comments_is_no_import() -> None:
+    assert not read_imports(
+        dedent('''
+        """Docstring with
+        import a
+        """
+        # import b
+        text = r\'\'\'"""
+        import c
+        \'\'\' "x" \'y\'""""z"""
+
+        def f():
+            """
+        import d
+        """
+            return "\\
+        import e"
+        ''')
+    ).found
+
+
+def test_definitions_are_reduced_without_losing_what_follows() -> None:
+    text = """
+    @decorated(
+        by=1,
+    )
+    def f(
+        a,
+    ):
+        x = [
+    ]
+        return x
+    import y
+
+    class C(
+        D,
+    ):
+        def g(self): pass
+
+    from z import (w)
+    """
+    assert certain(text) == ["y", "z"]
+    assert read_imports(dedent(text)).found[0].line == 11
+
+
+def test_what_cannot_be_reduced_is_parsed_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "def f(a=1,\nb=2):\n  return 'a'\nimport x\n"
+    parsed = []
+    parse = ast.parse
+
+    def noting(source: str) -> ast.Module:
+        parsed.append(source)
+        return parse(source)
+
+    monkeypatch.setattr(ast, "parse", noting)
+    assert certain(text) == ["x"]
+    assert parsed[-1] == text
+    with pytest.raises(SyntaxError):
+        read_imports("import x\ndef (\n")
+
+
+def test_names_that_are_made_up_are_not_known() -> None:
+    assert read_imports("from x import *\n").binds is None
+    assert read_imports("def __getattr__(name): ...\n").binds is None
+    assert read_imports("globals().update(x=1)\n").binds is None
+    text = """
+    def f():
+        global a, b
+        a = b = 1
+    if c:
+        d: int = 1
+    else:
+        for e in f():
+            g, h = e
+    """
+    assert read_imports(dedent(text)).binds == frozenset("fabdegh")
+
+
+def test_it_tells_who_changes_where_modules_are_found() -> None:
+    assert read_imports("import sys\nsys.path.insert(0, 'lib')\n").alters_path
+    assert read_imports("import sys\nsys.modules['x'] = object()\n").alters_path
+    assert not read_imports("import sys\nprint(sys.path_hooks, sys.argv)\n").alters_path
