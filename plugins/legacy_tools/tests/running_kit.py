@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mcpd_core.inventory import PluginRow
+from mcpd_core.manifest import parse_tools
+from mcpd_legacy_tools.placement import LOADER
 from mcpd_legacy_tools.running import naming
 
 _numbers = count(1)
@@ -46,11 +51,28 @@ class Planted:
         """Return the name that the scan gives to the module of a file."""
         return f"{self.package}.{file.removesuffix('.py').replace('/', '.')}"
 
+    def item(self, file: str, function: str, *, name: str = "", **facts: Any) -> dict[str, Any]:
+        """Return what a manifest would say of a tool, for which everything is an argument."""
+        given = {
+            "name": name or function.replace(".", "_"),
+            "entry": f"{self.module(file)}:{function}",
+            "source": str(self.path / file),
+            "loader": LOADER,
+            "input_schema": {"type": "object", "additionalProperties": True},
+        }
+        return {**given, **facts}
+
+
+def row(*items: dict[str, Any]) -> PluginRow:
+    """Return the plugin with some tools."""
+    specs = parse_tools(list(items), plugin="legacy_tools", runtime="asyncio")
+    return PluginRow("legacy_tools", "mcpd-legacy-tools", "0", "asyncio", "enabled", tools=specs)
+
 
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the process as it was: its modules, its path, and the trees that are in it."""
-    modules, path = set(sys.modules), list(sys.path)
+    """Leave the process as it was: modules, path, environment, and the trees in it."""
+    modules, path, environ = set(sys.modules), list(sys.path), dict(os.environ)
     monkeypatch.setattr(naming, "_known", {})
     yield
     for name in set(sys.modules) - modules:
@@ -58,3 +80,5 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
     naming.places.clear()
     sys.path[:] = path
+    os.environ.clear()
+    os.environ.update(environ)

@@ -34,12 +34,13 @@ INSTALLERS_OFF: Mapping[str, str] = {
 }
 
 
-def turn_installers_off(environ: MutableMapping[str, str] = os.environ) -> tuple[str, ...]:
+def turn_installers_off(environ: MutableMapping[str, str] | None = None) -> tuple[str, ...]:
     """Turn off every installer about which the operator has said nothing.
 
-    :param environ: the environment; processes that the code starts inherit it.
+    :param environ: the environment, by default that of this process and of those it starts.
     :returns: the variables that were set. One that is set already is the operator's decision.
     """
+    environ = os.environ if environ is None else environ
     silent = tuple(name for name in INSTALLERS_OFF if name not in environ)
     environ.update({name: INSTALLERS_OFF[name] for name in silent})
     return silent

@@ -12,6 +12,7 @@ A tool of a tree is a function, an object that a decorator has made of one, or a
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import closing
 from typing import Any
@@ -146,6 +147,7 @@ def run_sync(code: Code, library: str) -> Callable[..., Any]:
     """
 
     def run(**arguments: Any) -> Any:
+        _leave_the_loop()
         value = code.call(arguments)
         if inspect.isawaitable(value):
             value = _in_a_loop(_waited(value), library)
@@ -154,6 +156,17 @@ def run_sync(code: Code, library: str) -> Callable[..., Any]:
         return _collected(code, value)
 
     return run
+
+
+def _leave_the_loop() -> None:
+    """Let code in a thread run a loop of its own.
+
+    A thread has a copy of its caller's context, in which anyio may have noted the caller's loop;
+    where there is such a note, `anyio.run` refuses.
+    """
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        sniffio.current_async_library_cvar.set(None)
 
 
 async def _waited(value: Awaitable[Any]) -> Any:
