@@ -134,13 +134,13 @@ async def test_a_module_that_fails_fails_alone(tree: Planted, mcpd_host: MakeHos
     tree.write("a/chicken.py", "from .egg import EGG\nCHICKEN = 1")
     tree.write("a/egg.py", "from .chicken import CHICKEN\nEGG = 1")
     tree.write("a/signals.py", "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_DFL)")
-    tree.write("b/__init__.py", "print('heavy')\nimport absent_thing")
+    tree.write("b/__init__.py", "print('heavy')\nraise OSError('not set up')")
     tree.write("b/below.py", "def below(): return {}")
     files = {
         "leaves": r"it called sys\.exit\(3\) \(.*a/leaves\.py:2\)",
         "raises": r"OSError: no such device \(.*a/raises\.py:1\)",
         "chicken": r"partially initialized module .* circular import",
-        "signals": r"signal only works in main thread",
+        "signals": r"handles signals \(.*a/signals\.py:2\), which are the server's affair",
     }
     plugin = row(
         tree.item("a/good.py", "good"),
@@ -151,7 +151,7 @@ async def test_a_module_that_fails_fails_alone(tree: Planted, mcpd_host: MakeHos
         for name, reason in files.items():
             with pytest.raises(ToolUnavailable, match=reason):
                 await host.call(name)
-        with pytest.raises(ToolUnavailable, match="absent_thing"):
+        with pytest.raises(ToolUnavailable, match=r"not set up \(.*b/__init__\.py:2\)"):
             await host.call("below")
         assert (await host.call("good")).structured == {"success": True}
         # What was wrong may have been mended meanwhile.
@@ -271,3 +271,52 @@ async def test_a_file_that_has_changed_since_it_was_listed_says_so(
             await host.call("other")
         with pytest.raises(InvalidArguments, match="does not take these arguments"):
             await host.call("less", {"a": 1})
+
+
+async def test_what_is_missing_is_answered_with_the_line_that_installs_it(
+    tree: Planted, mcpd_host: MakeHost
+) -> None:
+    tree.write("a/__init__.py", "LOADED = []")
+    tree.write(
+        "a/certain.py",
+        """
+        from . import LOADED
+        LOADED.append(__name__)
+        import absent_strings
+        from yaml_absent.horns import Horn
+        """,
+    )
+    tree.write("a/unclear.py", "__import__('absent_flutes')")
+    tree.write(
+        "a/late.py",
+        """
+        def raises():
+            import absent_drums
+
+        def reports():
+            try:
+                import sklearn_absent
+            except ImportError as error:
+                return {"status": "error", "error": str(error), "hint": "do something"}
+
+        def incomplete():
+            from .. import none_such
+            import TOP.none_such
+        """.replace("TOP", tree.package.partition(".")[0]),
+    )
+    late = [tree.item("a/late.py", name) for name in ("raises", "reports", "incomplete")]
+    plugin = row(tree.item("a/certain.py", "certain"), tree.item("a/unclear.py", "unclear"), *late)
+    async with mcpd_host(plugin) as host:
+        with pytest.raises(ToolUnavailable) as refused:
+            await host.call("certain")
+        assert refused.value.hint == "pip install absent_strings yaml_absent"
+        # That was known before anything was run.
+        assert f"{tree.package}.a" not in sys.modules
+        with pytest.raises(ToolUnavailable, match=r"absent_flutes' \(.*unclear\.py:1\)") as refused:
+            await host.call("unclear")
+        assert refused.value.hint == "pip install absent_flutes"
+        raised = (await host.call("raises")).error or {}
+        assert raised["hint"] == "pip install absent_drums"
+        reported = (await host.call("reports")).error or {}
+        assert reported["hint"] == "pip install sklearn_absent"
+        assert "import" in ((await host.call("incomplete")).error or {})["message"]

@@ -9,14 +9,17 @@ they are handed on as they are; a failure is marked as one besides.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import pydantic_core
 
 from mcpd_core import CallResult
 
 from .payloads import as_json
+
+#: Returns what to do about a failure, or nothing, given its message.
+HintFor: TypeAlias = Callable[[str], str]
 
 #: What ``status`` says of a failure.
 FAILURES = frozenset({"error", "failed", "failure"})
@@ -27,17 +30,18 @@ _HINTS = ("hint", "suggestion", "suggestions", "help", "resolution")
 _LONGEST = 2_000
 
 
-def answer(value: Any, *, of: str) -> CallResult:
+def answer(value: Any, *, of: str, hint_for: HintFor = lambda text: "") -> CallResult:
     """Turn what a tool returned into the answer that a client gets.
 
     :param of: the tool's name.
+    :param hint_for: knows what to do about some failures, given their message.
     :raises InvalidOutput: when JSON cannot carry it.
     """
     if isinstance(value, CallResult):
         return value
     data = as_json(value, of=of)
     failed = failure_in(data)
-    error = None if failed is None else described(failed, of=of)
+    error = None if failed is None else described(failed, of=of, hint_for=hint_for)
     if data is None:
         return CallResult("")
     if isinstance(data, str):
@@ -87,14 +91,16 @@ def _read(text: str) -> Any:
         return None
 
 
-def described(failed: Mapping[str, Any], *, of: str) -> dict[str, Any]:
+def described(failed: Mapping[str, Any], *, of: str, hint_for: HintFor) -> dict[str, Any]:
     """Return what a failure comes to for programs: code, message, hint.
 
     :param of: the tool's name.
+    :param hint_for: knows what to do about some failures, given their message.
     """
     message = _said(failed, (*_MESSAGES, "content"))
     message = message or f"The tool {of!r} reported a failure and no reason."
-    hint = _said(failed, _HINTS) or "The answer is the tool's own; correct what it names."
+    hint = hint_for(message) or _said(failed, _HINTS)
+    hint = hint or "The answer is the tool's own; correct what it names."
     return {"code": "tool_failed", "message": message, "hint": hint, "retryable": True}
 
 

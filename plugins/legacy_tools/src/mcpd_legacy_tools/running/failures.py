@@ -8,7 +8,7 @@ alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mcpd_core import McpdError, ToolError
@@ -31,10 +31,11 @@ _OF_LIBRARIES = (
 
 
 @contextmanager
-def told(tool: str) -> Iterator[None]:
+def told(tool: str, hint_for: Callable[[str], str] = lambda text: "") -> Iterator[None]:
     """Raise the exceptions of a tool's code as failures that its callers are told of.
 
     :param tool: its name.
+    :param hint_for: knows what to do about some texts.
     :raises ToolError: in place of an exception.
     """
     try:
@@ -48,7 +49,7 @@ def told(tool: str) -> Iterator[None]:
         _log.warning("The tool %s raised.", tool, exc_info=True)
         raise ToolError(
             f"The tool {tool!r} raised {type(error).__name__}{': ' * bool(text)}{text}",
-            hint=_hint(error),
+            hint=hint_for(text) or _hint(error),
         ) from error
 
 

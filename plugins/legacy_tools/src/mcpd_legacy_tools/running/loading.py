@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ from mcpd_core import CallResult, LoadedTool, PluginLoadError, ToolSpec
 
 from .environment import turn_installers_off
 from .naming import home_of
+from .needs import hint_for, refusal, refuse_without
 from .packages import PLUGIN, import_from
 from .surroundings import put_back
 
@@ -39,10 +41,16 @@ def load_with_installers(spec: ToolSpec) -> LoadedTool:
             hint="Put it back, or list the tools again.",
         )
     entry, _, reference = spec.entry.partition(":")
-    with put_back():
-        module = import_from(home_of(entry, source), source)
-        found = _resolved(module, reference, source)
-    return _loaded(spec, found, is_method="." in reference)
+    home = home_of(entry, source)
+    refuse_without(home, source)
+    try:
+        with put_back():
+            found = _resolved(import_from(home, source), reference, source)
+    except Exception as error:
+        if (refused := refusal(home, error)) is not None:
+            raise refused from error
+        raise
+    return _loaded(spec, found, partial(hint_for, home=home), is_method="." in reference)
 
 
 def _resolved(module: ModuleType, reference: str, source: Path) -> Any:
@@ -77,7 +85,9 @@ def _instance(of: type, source: Path) -> Any:
         ) from error
 
 
-def _loaded(spec: ToolSpec, found: Any, *, is_method: bool) -> LoadedTool:
+def _loaded(
+    spec: ToolSpec, found: Any, hint_for: Callable[[str], str], *, is_method: bool
+) -> LoadedTool:
     # Imported late: what the tool's module imports may be heavy enough.
     from .annotations import converters
     from .arguments import Arguments
@@ -103,12 +113,12 @@ def _loaded(spec: ToolSpec, found: Any, *, is_method: bool) -> LoadedTool:
     wait, call = run_async(code), run_sync(code, spec.runtime)
 
     async def run_in_loop(**arguments: Any) -> CallResult:
-        with told(spec.name):
-            return answer(await wait(**arguments), of=spec.name)
+        with told(spec.name, hint_for):
+            return answer(await wait(**arguments), of=spec.name, hint_for=hint_for)
 
     def run_in_thread(**arguments: Any) -> CallResult:
-        with told(spec.name):
-            return answer(call(**arguments), of=spec.name)
+        with told(spec.name, hint_for):
+            return answer(call(**arguments), of=spec.name, hint_for=hint_for)
 
     # What a decorator hides, the scan has seen.
     in_loop = code.is_async or spec.placement == "loop"
