@@ -6,8 +6,10 @@ Only the standard library is imported: listing tools reads these, and nothing el
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from .options import TreeOptions
 
 #: How a tool is written: a function; a class with a method ``execute``; or a function that a list
 #: ``TOOLS`` of its module describes.
@@ -165,6 +167,7 @@ class Collision:
 class Scan:
     """What was found in all trees.
 
+    :ivar tree_options: what the settings say of trees, by their names.
     :ivar tools: ordered by name; no two have the same.
     :ivar excluded: in the order of trees, files and lines.
     """
@@ -174,3 +177,4 @@ class Scan:
     excluded: tuple[Excluded, ...] = ()
     problems: tuple[Problem, ...] = ()
     collisions: tuple[Collision, ...] = ()
+    tree_options: Mapping[str, TreeOptions] = field(default_factory=dict)
