@@ -103,7 +103,7 @@ test: ## Everything that CI runs.
 soak: $(stamp) ## An hour of tasks (SOAK_MINUTES=...), storms of cancellations, every fault of the queue.
 	MCPD_STORM=100000 $(bin)/pytest -q -k storm core/tests/test_trio_cancellation.py core/tests/test_bridge.py
 	MCPD_SOAK_MINUTES=$(SOAK_MINUTES) $(bin)/pytest -q -s tests/test_soak_queue.py
-	MCPD_MEMORY_TASKS=50000 $(bin)/pytest -q plugins/task_queue/tests/test_memory.py
+	MCPD_MEMORY_TASKS=20000 $(bin)/pytest -q plugins/task_queue/tests/test_memory.py
 	MCPD_FAULTS=all MCPD_SIMULATIONS=20000 $(bin)/pytest -q tests/test_queue_faults.py \
 	  $(addprefix plugins/task_queue/tests/test_,power_loss.py kill_points.py simulation.py)
 

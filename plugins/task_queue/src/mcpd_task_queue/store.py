@@ -215,17 +215,21 @@ class TaskStore(Protocol):
         ...
 
     def pause(self, principal: Principal, queue: str, reason: str) -> Future[QueueChanged]:
-        """Start nothing more of one queue of the principal until it is resumed."""
+        """Start nothing more of one queue of the principal until it is resumed.
+
+        Until this is answered, tasks that were ready may still be started. Of a pause and a resume
+        that go on at the same time, the later one wins.
+        """
         ...
 
     def resume(self, principal: Principal, queue: str) -> Future[QueueChanged]:
-        """End the pause of a queue."""
+        """End the pause of a queue. Until this is answered, some of it may wait still."""
         ...
 
     def clear(
         self, principal: Principal, queue: str, *, recurring: bool = False
     ) -> Future[QueueChanged]:
-        """Cancel what waits in one queue of the principal, all of it or nothing.
+        """Cancel what waits in one queue of the principal; what is submitted meanwhile may stay.
 
         :param recurring: also what is made into tasks again and again.
         """

@@ -1,4 +1,4 @@
-"""What people do to tasks and queues, as against workers. Each works inside the transaction."""
+"""What people do to single tasks, as against workers. Each works inside the transaction."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from mcpd_task_queue.records import (
     SETTLED,
     Cancelled,
     Changed,
-    Pause,
-    QueueChanged,
-    Whose,
 )
 from mcpd_task_queue.store import Resolution
 
@@ -20,10 +17,9 @@ from .failures import until
 from .rows import error_text, shorten
 from .schedules import first_time
 from .transaction import Transaction
-from .transitions import Row, cancel_now, leave, move, offer, place, select
+from .transitions import Row, cancel_now, move, select
 
 _OF = "principal_kind = ? AND principal_id = ?"
-_QUEUE = f"{_OF} AND queue = ?"
 
 
 def _row(tx: Transaction, principal: Principal, task_id: str) -> Row | None:
@@ -106,75 +102,3 @@ def prioritise(
         detail = f"from {row.priority} to {priority}"
         move(tx, row, row.state, "prioritised", detail, priority=priority)
     return Changed(True, row.state, row.priority)
-
-
-def pause(tx: Transaction, principal: Principal, queue: str, reason: str) -> QueueChanged:
-    """Start nothing more of a queue; the reason of a pause that goes on is replaced."""
-    who = (principal.kind, principal.id, queue)
-    before = paused(tx, principal, queue)
-    since = tx.now if before is None else before.since
-    tx.execute("INSERT OR REPLACE INTO pause VALUES (?, ?, ?, ?, ?)", (*who, since, reason))
-    moved = select(tx, f"{_QUEUE} AND state = 'ready'", who)
-    tx.execute(
-        f"UPDATE task SET state = 'paused', updated_at = ? WHERE {_QUEUE} AND state = 'ready'",
-        (tx.now, *who),
-    )
-    for row in moved:
-        leave(tx, row)
-        tx.note(row.id, "ready", "paused", whose=Whose(*who))
-    return _changed(tx, principal, queue, before is None, len(moved))
-
-
-def resume(tx: Transaction, principal: Principal, queue: str) -> QueueChanged:
-    """End the pause of a queue."""
-    who = (principal.kind, principal.id, queue)
-    before = paused(tx, principal, queue)
-    tx.execute(f"DELETE FROM pause WHERE {_QUEUE}", who)
-    moved = select(tx, f"{_QUEUE} AND state = 'paused' ORDER BY seq", who)
-    for row in moved:
-        columns = place(tx, row, row.priority)
-        tx.execute(
-            "UPDATE task SET state = 'ready', updated_at = ?, lane = ?, turn = ?, ready_at = ?"
-            " WHERE seq = ?",
-            (tx.now, columns["lane"], columns["turn"], columns["ready_at"], row.seq),
-        )
-        offered = offer("ready", *who, row.tool, row.tags)
-        tx.note(row.id, "paused", "ready", whose=Whose(*who), offered=offered)
-    return _changed(tx, principal, queue, before is not None, len(moved))
-
-
-def clear(tx: Transaction, principal: Principal, queue: str, recurring: bool) -> QueueChanged:
-    """Cancel what waits in a queue."""
-    rows = select(
-        tx,
-        f"{_QUEUE} AND state IN ('scheduled', 'ready', 'paused')"
-        + ("" if recurring else " AND cron IS NULL"),
-        (principal.kind, principal.id, queue),
-    )
-    for row in rows:
-        cancel_now(tx, row, "the queue was cleared")
-    return _changed(tx, principal, queue, bool(rows), len(rows))
-
-
-def paused(tx: Transaction, principal: Principal, queue: str) -> Pause | None:
-    """Return the pause of a queue, if it is paused."""
-    found = tx.execute(
-        f"SELECT queue, since, reason FROM pause WHERE {_QUEUE}",
-        (principal.kind, principal.id, queue),
-    ).fetchone()
-    return None if found is None else Pause(*found)
-
-
-def _changed(
-    tx: Transaction, principal: Principal, queue: str, changed: bool, tasks: int
-) -> QueueChanged:
-    counts = dict(
-        tx.execute(
-            f"SELECT state, count(*) FROM task INDEXED BY task_counted WHERE {_QUEUE}"
-            " AND state IN ('scheduled', 'ready', 'paused', 'running') GROUP BY state",
-            (principal.kind, principal.id, queue),
-        ).fetchall()
-    )
-    running = counts.pop("running", 0)
-    pause = paused(tx, principal, queue)
-    return QueueChanged(changed, tasks, sum(counts.values()), running, pause)

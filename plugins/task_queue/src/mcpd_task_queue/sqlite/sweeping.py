@@ -11,6 +11,7 @@ from .purging import PURGE_LIMIT, purge
 from .schedules import fire
 from .transaction import Transaction
 from .transitions import Leases, Row, move, select
+from .whole import settle
 
 #: Tasks that one sweep moves at most, of each kind, so that no sweep holds up a commit for long.
 SWEEP_LIMIT = 1_000
@@ -27,7 +28,8 @@ def recover(tx: Transaction, leases: Leases, owner: str) -> Swept:
     released = select(tx, f"state = 'scheduled' AND releases > 0 {some}", ())
     for row in released:
         tally.add(move(tx, row, "ready", "readied", "the server was restarted", run_at=None))
-    return tally.swept(more=SWEEP_LIMIT in (len(left), len(released)))
+    settled = settle(tx, SWEEP_LIMIT)
+    return tally.swept(more=SWEEP_LIMIT in (len(left), len(released), settled))
 
 
 def sweep(

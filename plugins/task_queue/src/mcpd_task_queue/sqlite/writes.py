@@ -27,6 +27,7 @@ from . import changes, managing, sweeping, workers
 from .results import Results
 from .rows import arguments_text, digest, error_text, shorten
 from .transitions import Leases
+from .whole import WholeQueues
 from .writer import Writer
 
 
@@ -53,6 +54,7 @@ class Writes:
         self._log_lines = log_lines
         self._largest = largest_arguments
         self._leases = Leases()
+        self._queues = WholeQueues(writer)
 
     def submit(self, batch: Sequence[NewTask]) -> Future[list[Submitted]]:
         """Store new tasks, all of them or none."""
@@ -166,17 +168,17 @@ class Writes:
 
     def pause(self, principal: Principal, queue: str, reason: str) -> Future[QueueChanged]:
         """Start nothing more of one queue of the principal."""
-        return self._writer.do(lambda tx: managing.pause(tx, principal, queue, shorten(reason)))
+        return self._queues.pause(principal, queue, shorten(reason))
 
     def resume(self, principal: Principal, queue: str) -> Future[QueueChanged]:
         """End the pause of a queue."""
-        return self._writer.do(lambda tx: managing.resume(tx, principal, queue))
+        return self._queues.resume(principal, queue)
 
     def clear(
         self, principal: Principal, queue: str, *, recurring: bool = False
     ) -> Future[QueueChanged]:
         """Cancel what waits in one queue of the principal."""
-        return self._writer.do(lambda tx: managing.clear(tx, principal, queue, recurring))
+        return self._queues.clear(principal, queue, recurring)
 
     def register(self, worker: Worker, most_slots: int) -> Future[Worker]:
         """Keep a worker."""
