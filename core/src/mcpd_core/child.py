@@ -25,11 +25,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 
@@ -49,6 +49,9 @@ from .manifest import parse_tools, render_tool
 from .schema import ToolFunction
 from .spec import Call, CallResult, Principal, ToolSpec
 
+if TYPE_CHECKING:
+    import asyncio
+
 #: What the interpreter is started with. The working directory must not shadow anybody's module.
 BOOT = (
     "import sys; sys.path[:] = filter(None, sys.path); import json; c = json.loads(sys.argv[1]); "
@@ -67,7 +70,7 @@ def main(config: Mapping[str, Any]) -> None:
     """Serve the host until it leaves.
 
     :param config: ``descriptor`` of the socket, ``parent`` process id, ``memory_mb`` as limit (0 is
-        none), ``import_timeout`` in seconds.
+        none), ``import_timeout`` in seconds, and whether it is ``shared`` by tools that keep state.
     """
     _die_with(config["parent"])
     sys.argv[:] = ["mcpd-worker"]
@@ -97,6 +100,7 @@ class Child:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._memory_mb: int = config["memory_mb"]
+        self._loops = KeptLoop() if config["shared"] else None
         self._socket = socket.socket(fileno=config["descriptor"])
         # What a tool executes must not keep the connection open.
         self._socket.set_inheritable(False)
@@ -190,8 +194,9 @@ class Child:
             arguments = function.validate(request["arguments"])
         except PluginLoadError as error:
             refusal = ToolUnavailable(error.message, hint=error.hint)
-            # A new process may find what was missing in this one.
-            return {**_described(refusal, "refused"), "last": True}
+            # A new process may find what was missing in this one; but not at the price of what
+            # other tools keep here.
+            return {**_described(refusal, "refused"), "last": self._loops is None}
         except CallRefused as error:
             return _described(error, "refused")
         call = _call(request["call"], function.spec)
@@ -273,7 +278,7 @@ class Child:
         elif runs_in == "trio":
             value = _in_trio(run, scope)
         else:
-            value = _in_asyncio(run, scope)
+            value = _in_asyncio(run, scope, self._loops)
         if scope.cancelled:
             # Too late: the host waits for the end of the process.
             raise Stopped
@@ -283,7 +288,24 @@ class Child:
         return self._scope is not None and self._scope.cancelled
 
 
-def _in_asyncio(run: Callable[[], Any], scope: ChildScope) -> Any:
+class KeptLoop:
+    """An event loop that outlives a call, for tools whose modules keep what is bound to it."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, main: Coroutine[Any, Any, Any]) -> Any:
+        """Run one coroutine to its end; what else it has started goes on in the next."""
+        import asyncio
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        # A `def` may have used another one meanwhile, and left none behind.
+        asyncio.set_event_loop(self._loop)
+        return self._loop.run_until_complete(main)
+
+
+def _in_asyncio(run: Callable[[], Any], scope: ChildScope, kept: KeptLoop | None) -> Any:
     import asyncio
 
     async def main() -> Any:
@@ -293,7 +315,7 @@ def _in_asyncio(run: Callable[[], Any], scope: ChildScope) -> Any:
         scope.on_cancel(lambda: loop.call_soon_threadsafe(task.cancel))
         return await run()
 
-    return asyncio.run(main())
+    return asyncio.run(main()) if kept is None else kept.run(main())
 
 
 def _in_trio(run: Callable[[], Any], scope: ChildScope) -> Any:

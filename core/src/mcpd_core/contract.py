@@ -69,7 +69,8 @@ def facts_of(spec: ToolSpec) -> dict[str, Any]:
 
 
 def read_tools(items: object, path: str, plugin: str, runtime: RuntimeName) -> tuple[ToolSpec, ...]:
-    """Read a list of tools, of which no two may claim the same name.
+    """Read a list of tools, of which no two may claim the same name, nor share a process that would
+    have two memory limits.
 
     :param items: JSON data that belongs to the caller.
     :param path: the place, for messages.
@@ -77,6 +78,7 @@ def read_tools(items: object, path: str, plugin: str, runtime: RuntimeName) -> t
     """
     specs = []
     owner: dict[str, str] = {}
+    limits: dict[str, int | None] = {}
     for i, item in enumerate(as_array(items, path)):
         where = f"{path}[{i}]"
         spec = _tool(as_object(item, where), where, plugin, runtime)
@@ -84,6 +86,10 @@ def read_tools(items: object, path: str, plugin: str, runtime: RuntimeName) -> t
             if name in owner:
                 raise Problem(where, f"the name {name!r} is taken by {owner[name]} already")
             owner[name] = where
+        if spec.process and limits.setdefault(spec.process, spec.memory_mb) != spec.memory_mb:
+            raise Problem(
+                where, f"the tools that share the process {spec.process!r} differ in memory_mb"
+            )
         specs.append(spec)
     return tuple(specs)
 

@@ -41,6 +41,7 @@ class ToolMark:
     listed: bool
     memory_mb: int | None
     cpu_seconds: int | None
+    process: str
     on_misfit: OnMisfit | None
 
 
@@ -67,6 +68,7 @@ def tool(
     listed: bool = True,
     memory_mb: int | None = None,
     cpu_seconds: int | None = None,
+    process: str = "",
     on_misfit: OnMisfit | None = None,
 ) -> Callable[[F], F]: ...
 
@@ -91,6 +93,7 @@ def tool(
     listed: bool = True,
     memory_mb: int | None = None,
     cpu_seconds: int | None = None,
+    process: str = "",
     on_misfit: OnMisfit | None = None,
 ) -> Any:
     """Mark a typed function as a tool; the function itself stays as it is.
@@ -123,6 +126,8 @@ def tool(
     :param memory_mb: MiB of memory that the process of a tool with ``placement="process"`` may use,
         the interpreter's own included; the host's default when ``None``.
     :param cpu_seconds: seconds of CPU time that one call of such a tool may use, likewise.
+    :param process: the name of a process that such a tool shares with others of its plugin, so that
+        what their modules keep is there for the next call. Without it, any process will do.
     :param on_misfit: makes the answer to arguments that do not fit, for a tool whose callers expect
         failures in a shape of its own. By default the host answers them. Not for a tool that runs
         in a process, whose code the host never loads.
@@ -153,6 +158,11 @@ def tool(
             )
         if cpu_seconds is not None and not cpu_seconds >= 1:
             raise ValueError(f"tool {own_name!r}: cpu_seconds is {cpu_seconds!r}, less than 1")
+        if process and (placement != "process" or not ALIAS.match(process)):
+            raise ValueError(
+                f'tool {own_name!r}: process is {process!r}; it goes with placement="process", and '
+                "is a name of letters, digits, '_', '-' and '.'"
+            )
         if on_misfit is not None and placement == "process":
             raise ValueError(
                 f"tool {own_name!r}: on_misfit is not for a tool that runs in a process"
@@ -174,6 +184,7 @@ def tool(
                 listed=listed,
                 memory_mb=memory_mb,
                 cpu_seconds=cpu_seconds,
+                process=process,
                 on_misfit=on_misfit,
             ),
         )

@@ -94,6 +94,7 @@ class ToolFunction:
             listed=mark.listed,
             memory_mb=mark.memory_mb,
             cpu_seconds=mark.cpu_seconds,
+            process=mark.process,
         )
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

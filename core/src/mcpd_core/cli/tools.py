@@ -218,6 +218,7 @@ def _describe(spec: ToolSpec) -> None:
         "aliases": ", ".join(spec.aliases),
         "tags": ", ".join(spec.tags),
         "runs in": f"{spec.runtime}, {spec.placement}",
+        "process": spec.process,
         "timeout": "" if spec.timeout is None else f"{spec.timeout:g} s",
         "memory": "" if spec.memory_mb is None else f"{spec.memory_mb} MiB",
         "CPU time": "" if spec.cpu_seconds is None else f"{spec.cpu_seconds} s",

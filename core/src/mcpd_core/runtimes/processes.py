@@ -4,39 +4,27 @@ Processes are spawned, never forked: each is a fresh interpreter (`mcpd_core.chi
 when a call finds none idle, serves the tools of one plugin with one memory limit, is used again,
 and is replaced after a number of calls. The host hands over JSON and gets JSON back; the tool's
 module is not imported here.
+
+Tools whose contract names a process share that one, because they share state: it is never replaced
+for its age. It stays until it dies, is killed, or its plugin goes. There are as many of these as
+there are names, whatever the limit of the others is, which could otherwise never start again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
-from typing import Any
+from functools import partial
 
-from .. import errors
-from ..child import MORE_CPU_TIME
-from ..errors import (
-    CallRefused,
-    InvalidArguments,
-    InvalidOutput,
-    McpdError,
-    ProcessDied,
-    ToolCrashed,
-    ToolError,
-    ToolUnavailable,
-)
-from ..executor import Admission, Limits
-from ..manifest import render_tool
+from ..errors import ToolUnavailable
+from ..executor import Admission, Limits, Permit
 from ..settings import ProcessesSettings
-from ..spec import Call, CallResult, Progress, ToolSpec
-from ..text import clean
-from .base import Expired
-from .worker import Died, Worker
+from ..spec import Call, ToolSpec
+from .errands import Errand
+from .worker import Worker, ending
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +34,8 @@ _ENVELOPE = 1 << 18
 
 
 class ProcessRuntime:
-    """A pool of worker processes that grows to its limit. Used on the host's loop.
+    """A pool of worker processes that grows to its limit, and beside it those that tools share by
+    name. Used on the host's loop.
 
     :param patience: seconds between SIGTERM and SIGKILL.
     :param import_timeout: seconds that importing a tool's module may take.
@@ -72,13 +61,18 @@ class ProcessRuntime:
         slots = settings.workers
         self._slots = Admission(Limits(slots, slots, slots, 1 << 30))
         self._workers: dict[Worker, tuple[str, int]] = {}
+        #: By plugin and name.
+        self._shared: dict[tuple[str, str], _Shared] = {}
+        #: All that have not ended, the oldest first.
+        self._living: dict[Worker, None] = {}
+        self._loading: set[asyncio.Task[Errand]] = set()
         #: The one that has been idle for the longest time is first.
         self._idle: list[Worker] = []
 
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes that have not ended."""
-        return tuple(worker.pid for worker in self._workers)
+        return tuple(worker.pid for worker in self._living)
 
     @asynccontextmanager
     async def prepared(self, spec: ToolSpec, runs_in: str, call: Call) -> AsyncIterator[Errand]:
@@ -89,19 +83,33 @@ class ProcessRuntime:
         :raises CallRefused: when the tool cannot be loaded, the arguments do not fit, or no process
             came free before the deadline.
         """
-        memory_mb = spec.memory_mb or self._settings.memory_mb
+        prepared = self._prepared_in_shared if spec.process else self._prepared_in_pool
+        async with prepared(spec, runs_in, call) as errand:
+            yield errand
+
+    @asynccontextmanager
+    async def _prepared_in_pool(
+        self, spec: ToolSpec, runs_in: str, call: Call
+    ) -> AsyncIterator[Errand]:
         permit = await self._slots.acquire(call.client, spec.plugin, deadline=call.deadline)
         try:
+            memory_mb = self._memory_of(spec)
             worker = self._take(spec.plugin, memory_mb) or await self._spawn(spec, memory_mb)
             try:
-                limits = (memory_mb, spec.cpu_seconds or self._settings.cpu_seconds)
-                errand = Errand(worker, spec, call, limits, self._max_result_bytes)
-                await errand.prepare(runs_in)
+                errand = self._errand(worker, spec, call)
+                await errand.prepare(runs_in, deadline=call.deadline)
                 yield errand
             finally:
                 self._put_back(worker)
         finally:
             self._slots.release(permit)
+
+    def _errand(self, worker: Worker, spec: ToolSpec, call: Call) -> Errand:
+        limits = (self._memory_of(spec), spec.cpu_seconds or self._settings.cpu_seconds)
+        return Errand(worker, spec, call, limits, self._max_result_bytes)
+
+    def _memory_of(self, spec: ToolSpec) -> int:
+        return spec.memory_mb or self._settings.memory_mb
 
     def _take(self, plugin: str, memory_mb: int) -> Worker | None:
         # The one used last: the others may grow old and be let go.
@@ -115,7 +123,17 @@ class ProcessRuntime:
     async def _spawn(self, spec: ToolSpec, memory_mb: int) -> Worker:
         if self._idle and len(self._workers) >= self._settings.workers:
             self._retire(self._idle[0])
-        config = {"memory_mb": memory_mb, "import_timeout": self._import_timeout}
+        worker = await self._start(spec)
+        self._workers[worker] = (spec.plugin, memory_mb)
+        worker.gone.add_done_callback(lambda _: self._forget(worker))
+        return worker
+
+    async def _start(self, spec: ToolSpec) -> Worker:
+        config = {
+            "memory_mb": self._memory_of(spec),
+            "import_timeout": self._import_timeout,
+            "shared": bool(spec.process),
+        }
         longest = 2 * _JSON_FACTOR * self._max_result_bytes + _ENVELOPE
         try:
             worker = Worker(config, grace=self._patience, longest=longest)
@@ -125,9 +143,13 @@ class ProcessRuntime:
                 f"{error.strerror or error}.",
                 hint="Try again later; the machine may be short of memory or processes.",
             ) from error
-        self._workers[worker] = (spec.plugin, memory_mb)
-        worker.gone.add_done_callback(lambda _: self._forget(worker))
-        await worker.connect()
+        self._living[worker] = None
+        worker.gone.add_done_callback(lambda _: self._living.pop(worker))
+        try:
+            await worker.connect()
+        except BaseException:
+            worker.retire()
+            raise
         _log.debug("process %d was started for the plugin %s", worker.pid, spec.plugin)
         return worker
 
@@ -148,236 +170,121 @@ class ProcessRuntime:
         if worker in self._idle:
             self._idle.remove(worker)
 
+    # --- shared by name ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _prepared_in_shared(
+        self, spec: ToolSpec, runs_in: str, call: Call
+    ) -> AsyncIterator[Errand]:
+        shared = self._shared.setdefault((spec.plugin, spec.process), _Shared())
+        permit = await shared.slots.acquire(call.client, spec.plugin, deadline=call.deadline)
+        # Whoever gives up while a tool is loaded does not end what others keep in the process.
+        loading = asyncio.ensure_future(self._load_in_shared(shared, spec, runs_in, call))
+        try:
+            yield await _before(loading, call.deadline, spec)
+        finally:
+            if loading.done():
+                shared.settle(permit)
+            else:
+                self._loading.add(loading)
+                loading.add_done_callback(partial(self._on_loaded, shared, permit))
+
+    async def _load_in_shared(
+        self, shared: _Shared, spec: ToolSpec, runs_in: str, call: Call
+    ) -> Errand:
+        worker = shared.worker
+        if worker is None or not worker.usable:
+            worker = shared.worker = await self._start(spec)
+            worker.gone.add_done_callback(partial(shared.on_end, worker, spec))
+        errand = self._errand(worker, spec, call)
+        # The process limits what it imports: the loader, and then the tool.
+        limit = 2 * self._import_timeout + self._patience
+        await errand.prepare(runs_in, deadline=time.monotonic() + limit)
+        return errand
+
+    def _on_loaded(self, shared: _Shared, permit: Permit, loading: asyncio.Task[Errand]) -> None:
+        self._loading.discard(loading)
+        if not loading.cancelled():
+            # Whoever asked has given up; the next one who asks is told.
+            loading.exception()
+        shared.settle(permit)
+
     def dismiss(self, plugin: str) -> None:
-        """Let the idle processes of a plugin end."""
+        """Let the idle processes of a plugin end, and those that its tools share."""
         for worker in [w for w in self._idle if self._workers[w][0] == plugin]:
             self._retire(worker)
+        for key in [key for key in self._shared if key[0] == plugin]:
+            self._shared.pop(key).dismiss()
 
     async def aclose(self) -> None:
         """End every process and wait until it is gone."""
-        workers = list(self._workers)
+        for shared in self._shared.values():
+            shared.dismiss()
+        workers = list(self._living)
         for worker in workers:
             # Nobody waits for a call any more, so that there is nothing to be cleaned up.
             worker.retire()
         if workers:
             # Without a limit: SIGKILL follows.
             await asyncio.wait([worker.gone for worker in workers])
+        if self._loading:
+            await asyncio.wait(self._loading)
 
 
-class Errand:
-    """One call in a worker process, from the check of its arguments to its answer."""
+class _Shared:
+    """A process that tools share by name.
 
-    def __init__(
-        self,
-        worker: Worker,
-        spec: ToolSpec,
-        call: Call,
-        limits: tuple[int, int],
-        max_result_bytes: int,
-    ) -> None:
-        self._worker = worker
-        self._spec = spec
-        self._call = call
-        self._memory_mb, self._cpu_seconds = limits
-        self._max_result_bytes = max_result_bytes
-        #: Whether the code promises something else than the manifest.
-        self.stale = False
+    :ivar slots: whose turn it is; it serves one call at a time.
+    :ivar worker: the process, unless it has not been needed, or can be used no more.
+    """
 
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._worker.pid
+    def __init__(self) -> None:
+        # The queue has no end of its own, like that of the others.
+        self.slots = Admission(Limits(1, 1, 1, 1 << 30))
+        self.worker: Worker | None = None
+        self._dismissed = False
 
-    async def prepare(self, runs_in: str) -> None:
-        """See `ProcessRuntime.prepared`."""
-        arguments = dict(self._call.arguments)
-        self._refuse_what_is_not_json(arguments)
-        request = {
-            "op": "prepare",
-            "entry": self._spec.entry,
-            "plugin": self._spec.plugin,
-            "runtime": self._spec.runtime,
-            "runs_in": runs_in,
-            "contract": render_tool(self._spec, runtime="any"),
-            "arguments": arguments,
-            "call": self._facts(),
-        }
-        name = f"Loading the tool {self._spec.name}"
-        try:
-            answer = await self._worker.ask(request, deadline=self._call.deadline, name=name)
-        except Expired:
-            raise ToolUnavailable(
-                f"The code of the tool {self._spec.name!r} has not been loaded in time.",
-                hint="Try again with more time.",
-            ) from None
-        except Died as died:
-            raise ToolUnavailable(
-                f"The process of the tool {self._spec.name!r} died while its code was loaded: "
-                f"{died}.",
-                hint=self._why(died),
-            ) from None
-        if answer.get("last"):
-            self._worker.usable = False
-        if answer.get("kind") == "ready":
-            self.stale = answer.get("stale") is True
-            return
-        raise _refusal(answer, self._spec)
+    def settle(self, permit: Permit) -> None:
+        """Let the next call have the process, or a new one."""
+        if self.worker is not None and not self.worker.usable:
+            self._release()
+        self.slots.release(permit)
 
-    def _refuse_what_is_not_json(self, arguments: Mapping[str, Any]) -> None:
-        for name, value in arguments.items():
-            try:
-                json.dumps(value)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise InvalidArguments(
-                    f"The argument {name!r} does not fit the tool {self._spec.name!r}, which runs "
-                    f"in a process of its own: arguments have to be JSON data ({error}).",
-                    hint="Correct it and call again.",
-                ) from None
+    def dismiss(self) -> None:
+        """Let the process end, with what its tools kept there."""
+        self._dismissed = True
+        self._release()
 
-    def _facts(self) -> dict[str, Any]:
-        call = self._call
-        return {
-            "id": call.id,
-            "principal": asdict(call.principal),
-            "client": call.client,
-            "trace": dict(call.trace),
-            "admission": call.admission,
-        }
+    def _release(self) -> None:
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            worker.retire()
 
-    async def run(
-        self, *, report: Callable[[Progress], None], log: Callable[[str, str], None]
-    ) -> CallResult:
-        """Run the tool.
-
-        :param report: told of its progress.
-        :param log: told of level and text of its log lines.
-        :raises Expired: when the deadline passed; the process is gone.
-        :raises McpdError: when the tool failed, or its process died.
-        """
-
-        def told(message: Mapping[str, Any]) -> None:
-            if message["kind"] == "log":
-                log(str(message.get("level")), str(message.get("message")))
-            elif (progress := _progress(message)) is not None:
-                report(progress)
-
-        deadline = self._call.deadline
-        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        self._worker.served += 1
-        try:
-            answer = await self._worker.ask(
-                {"op": "run", "remaining": remaining, "cpu_seconds": self._cpu_seconds},
-                deadline=deadline,
-                name=f"The tool {self._spec.name}",
-                told=told,
-                grace=self._call.cancel_grace,
+    def on_end(self, worker: Worker, spec: ToolSpec, _: object) -> None:
+        """Note that the process has ended."""
+        if self.worker is worker:
+            self.worker = None
+        if not self._dismissed:
+            _log.warning(
+                "The process %r (%d) of the plugin %s has ended, and what its tools kept there is "
+                "lost: %s. The next call starts it anew.",
+                spec.process,
+                worker.pid,
+                spec.plugin,
+                ending(worker.status),
             )
-        except Died as died:
-            raise self._death(died) from None
-        if answer.get("last"):
-            self._worker.usable = False
-        return self._result(answer)
 
-    def _result(self, answer: Mapping[str, Any]) -> CallResult:
-        kind = answer.get("kind")
-        if kind == "done":
-            text, structured = answer.get("text"), answer.get("structured")
-            error, content = answer.get("error"), answer.get("content", [])
-            if (
-                isinstance(text, str)
-                and all(part is None or isinstance(part, dict) for part in (structured, error))
-                and isinstance(content, list)
-                and all(isinstance(block, dict) for block in content)
-            ):
-                return CallResult(text, structured, error, tuple(content))
-        elif kind == "failed":
-            raise _failure(answer)
-        elif kind == "crashed":
-            _log.error(
-                "The tool %s of the plugin %s raised, in the call %s.\n%s",
-                self._spec.name,
-                self._spec.plugin,
-                self._call.id,
-                clean(str(answer.get("traceback"))),
-            )
-            raise ToolCrashed(
-                f"The tool {self._spec.name!r} failed unexpectedly ({answer.get('type')}).",
-                hint=f"The server's log has the details under {self._call.id}.",
-            )
-        self._worker.usable = False
-        raise ProcessDied(
-            f"The process of the tool {self._spec.name!r} sent what is no answer.",
-            hint="This is a defect of the tool; report it to its plugin.",
+
+async def _before(loading: asyncio.Task[Errand], deadline: float | None, spec: ToolSpec) -> Errand:
+    """Wait for a tool to be loaded, which goes on without us.
+
+    :raises ToolUnavailable: when the deadline passed.
+    """
+    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+    await asyncio.wait([loading], timeout=timeout)
+    if not loading.done():
+        raise ToolUnavailable(
+            f"The code of the {spec.label} has not been loaded in time.",
+            hint="Try again: the work that was waited for goes on.",
         )
-
-    def _death(self, died: Died) -> McpdError:
-        if died.problem:
-            return InvalidOutput(
-                f"The process of the tool {self._spec.name!r} was killed: {died.problem} "
-                f"(an answer may have {self._max_result_bytes} bytes).",
-                hint="Ask for less, for example a page of it.",
-                retryable=False,
-            )
-        if died.status == -signal.SIGXCPU:
-            return errors.OutOfCpuTime(
-                f"The process of the tool {self._spec.name!r} was killed: it used more than the "
-                f"{self._cpu_seconds} s of CPU time that a call may use, and did not stop.",
-                hint=MORE_CPU_TIME,
-                retryable=False,
-            )
-        return ProcessDied(
-            f"The process of the tool {self._spec.name!r} died before it answered: {died}.",
-            hint=self._why(died),
-        )
-
-    def _why(self, died: Died) -> str:
-        if died.status == -signal.SIGKILL:
-            return "Perhaps the machine ran out of memory; the system's log would say so."
-        return (
-            f"The server's log may have its last words. A process that needs more than its "
-            f"{self._memory_mb} MiB of memory may end like that, too."
-        )
-
-
-def _progress(message: Mapping[str, Any]) -> Progress | None:
-    done, total = message.get("done"), message.get("total")
-    if isinstance(done, (int, float)) and isinstance(total, (int, float, type(None))):
-        return Progress(done, total, str(message.get("message") or ""))
-    return None
-
-
-def _details(answer: Mapping[str, Any]) -> dict[str, Any]:
-    data = answer.get("data")
-    return {
-        "hint": str(answer.get("hint") or ""),
-        "data": data if isinstance(data, dict) else {},
-    }
-
-
-def _refusal(answer: Mapping[str, Any], spec: ToolSpec) -> CallRefused:
-    message, details = str(answer.get("message")), _details(answer)
-    if answer.get("code") == InvalidArguments.code:
-        return InvalidArguments(message, **details)
-    if answer.get("code") == ToolUnavailable.code:
-        return ToolUnavailable(
-            f"The tool {spec.name!r} of the plugin {spec.plugin!r} cannot be loaded: {message}",
-            **details,
-        )
-    return ToolUnavailable(
-        f"The tool {spec.name!r} of the plugin {spec.plugin!r} cannot be run: {message}", **details
-    )
-
-
-def _failure(answer: Mapping[str, Any]) -> ToolError:
-    """Return what a tool has raised, or the nearest thing: it may be of a class of its own."""
-    code = str(answer.get("code"))
-    kind = {kind.code: kind for kind in (errors.OutOfCpuTime, errors.OutOfMemory)}.get(
-        code, ToolError
-    )
-    error = kind(
-        str(answer.get("message")),
-        retryable=answer.get("retryable") is not False,
-        **_details(answer),
-    )
-    error.code = code
-    return error
+    return loading.result()
