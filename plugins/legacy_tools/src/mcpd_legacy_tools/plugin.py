@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 @hookimpl
 def mcpd_register_tools(registrar: Registrar) -> None:
     """Offer the plugin's own tools; those of the trees come from the metadata provider."""
+    registrar.add_module("mcpd_legacy_tools.meta.tools")
 
 
 @hookimpl
