@@ -119,7 +119,7 @@ def data(answer: Any) -> Mapping[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("isolation", ["none"])
+@pytest.mark.parametrize("isolation", ["none", "process"])
 async def test_a_client_calls_the_tools_of_a_tree(
     tmp_path: Path, tree: Path, isolation: str
 ) -> None:
