@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+import trio
 
 from mcpd_core import CallCancelled, ToolError
 from mcpd_legacy_tools.running.failures import told
@@ -48,6 +49,18 @@ def test_what_is_not_the_tools_affair_passes_through(error: BaseException) -> No
     with pytest.raises(type(error)) as caught, told("t"):
         raise error
     assert caught.value is error
+
+
+def test_a_failure_in_a_nursery_is_told_as_itself() -> None:
+    async def fails() -> None:
+        raise ValueError("no such peer")
+
+    async def tool() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails)
+
+    with pytest.raises(ToolError, match="raised ValueError: no such peer"), told("t"):
+        trio.run(tool)
 
 
 def test_an_exception_that_cannot_be_put_into_words_is_told_all_the_same() -> None:

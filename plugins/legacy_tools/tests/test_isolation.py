@@ -159,7 +159,11 @@ async def test_a_module_that_cannot_be_imported_says_so_from_there_as_well(
 ) -> None:
     tree.write("a/lacking.py", "import absent_strings")
     tree.write("a/leaving.py", "import sys\nsys.exit(3)")
-    apart = {"placement": "process", "process": "tree", "memory_mb": MEMORY_MB}
+    apart: dict[str, Any] = {
+        "placement": "process",
+        "process": "tree",
+        "memory_mb": MEMORY_MB,
+    }
     plugin = row(
         tree.item("a/lacking.py", "lacking", **apart),
         tree.item("a/leaving.py", "leaving", **apart),

@@ -172,3 +172,17 @@ def test_a_file_hidden_by_a_package_beside_it_is_not_mistaken(tmp_path: Path) ->
     tree.write("a/one/__init__.py", "")
     with pytest.raises(PluginLoadError, match=r"and not from .*one\.py"):
         load(tree.module("a/one.py"), source)
+
+
+def test_a_module_that_puts_something_in_its_own_place_is_taken_for_it(tmp_path: Path) -> None:
+    tree = Planted(tmp_path)
+    source = tree.write(
+        "a/one.py",
+        """
+        import sys
+        class Lazy:
+            X = 1
+        sys.modules[__name__] = Lazy()
+        """,
+    )
+    assert load(tree.module("a/one.py"), source).X == 1

@@ -86,6 +86,17 @@ def test_it_is_put_back_after_a_failure_as_well(tmp_path: Path) -> None:
     assert os.getcwd() == folder
 
 
+def test_an_import_beside_another_puts_back_what_was_before_both(tmp_path: Path) -> None:
+    folder = os.getcwd()
+    with put_back():
+        os.chdir(tmp_path)
+        with put_back():
+            pass
+        assert os.getcwd() == folder
+        os.chdir(tmp_path)
+    assert os.getcwd() == folder
+
+
 def test_installers_are_turned_off_where_the_operator_has_said_nothing() -> None:
     environ = {"IPFS_DATASETS_AUTO_INSTALL": "true", "HOME": "/home/me"}
     changed = turn_installers_off(environ)

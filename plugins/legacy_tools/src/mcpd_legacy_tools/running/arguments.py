@@ -81,7 +81,7 @@ class Arguments:
         """Whether nothing needs to be read otherwise, as is the case of nearly every call."""
         return (
             not (self._closed and arguments.keys() - self._properties.keys())
-            and not any(isinstance(value, (float, list, dict)) for value in arguments.values())
+            and not _has_fraction(arguments)
             and bool(self._validator.is_valid(arguments))
         )
 
@@ -139,6 +139,15 @@ class Arguments:
             hint=_HINT,
             data={"problems": [dict(problem) for problem in problems]},
         )
+
+
+def _has_fraction(value: Any) -> bool:
+    """Whether JSON data has a number in it that is a fraction to Python, such as 5.0."""
+    if isinstance(value, Mapping):
+        return any(map(_has_fraction, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_fraction, value))
+    return isinstance(value, float)
 
 
 def _problem(error: Any) -> dict[str, str]:

@@ -42,7 +42,8 @@ def told(tool: str, hint_for: Callable[[str], str] = lambda text: "") -> Iterato
         yield
     except (McpdError, MemoryError):
         raise
-    except Exception as error:  # the boundary: it is code of the tree
+    except Exception as raised:  # the boundary: it is code of the tree
+        error = _single(raised)
         text = _text(error)
         if isinstance(error, (RuntimeError, TypeError)) and any(c in text for c in _OF_LIBRARIES):
             raise
@@ -50,7 +51,16 @@ def told(tool: str, hint_for: Callable[[str], str] = lambda text: "") -> Iterato
         raise ToolError(
             f"The tool {tool!r} raised {type(error).__name__}{': ' * bool(text)}{text}",
             hint=hint_for(text) or _hint(error),
-        ) from error
+        ) from raised
+
+
+def _single(error: Exception) -> Exception:
+    """Return what a group holds that has been made by a nursery with one failure."""
+    inner = getattr(error, "exceptions", ())
+    while isinstance(inner, tuple) and len(inner) == 1 and isinstance(inner[0], Exception):
+        error = inner[0]
+        inner = getattr(error, "exceptions", ())
+    return error
 
 
 def _text(error: BaseException) -> str:

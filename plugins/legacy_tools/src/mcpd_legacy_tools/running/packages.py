@@ -64,7 +64,9 @@ def import_from(home: Home, source: Path) -> ModuleType:
     importlib.invalidate_caches()
     module = importlib.import_module(home.module)
     file = getattr(module, "__file__", None)
-    if file is None or not _same(Path(file), source):
+    # A module may have put something else in its own place, which is no file at all.
+    stands_in = file is None and not hasattr(module, "__path__")
+    if not stands_in and (file is None or not _same(Path(file), source)):
         raise PluginLoadError(
             PLUGIN,
             f"{home.module} was loaded from {file}, and not from {source}.",

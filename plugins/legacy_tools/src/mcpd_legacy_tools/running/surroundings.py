@@ -14,6 +14,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +23,9 @@ from typing import Any
 
 _STREAMS = ("stdin", "stdout", "stderr")
 _HOOKS = ("excepthook", "displayhook", "unraisablehook")
+
+#: Seconds for which an import that has not ended is reckoned with. One that hangs never ends.
+_LONGEST = 120.0
 
 #: Streams that modules have put in the place of others. Most are wrapped round the very buffer of
 #: those, and would close it if they were let go.
@@ -34,26 +39,58 @@ def put_back() -> Iterator[None]:
     What it has added to `sys.path` stays, because functions may import from there when they are
     called, but moves to the end: it hides nobody's module.
     """
-    named = {name: getattr(sys, name) for name in (*_STREAMS, *_HOOKS)}
-    folder = _working_directory()
-    path = list(sys.path)
-    filters = list(warnings.filters)
-    root = logging.getLogger()
-    handlers, level, disabled = list(root.handlers), root.level, logging.root.manager.disable
+    with _lock:
+        before = _before()
+        _running.append(before)
     try:
         yield
     finally:
-        for name, value in named.items():
+        with _lock:
+            _running.remove(before)
+            before.put_back()
+
+
+class _Surroundings:
+    """How things are before an import."""
+
+    def __init__(self) -> None:
+        root = logging.getLogger()
+        self.taken = time.monotonic()
+        self._named = {name: getattr(sys, name) for name in (*_STREAMS, *_HOOKS)}
+        self._folder = _working_directory()
+        self._path = list(sys.path)
+        self._filters = list(warnings.filters)
+        self._handlers, self._level = list(root.handlers), root.level
+        self._disabled = root.manager.disable
+
+    def put_back(self) -> None:
+        """Have things as they were."""
+        for name, value in self._named.items():
             _put_back_named(name, value)
-        if folder is not None and _working_directory() != folder:
+        if self._folder is not None and _working_directory() != self._folder:
             with suppress(OSError):  # it was removed meanwhile, by somebody else
-                os.chdir(folder)
-        sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
-        if list(warnings.filters) != filters:
-            _put_back_filters(filters)
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        logging.disable(disabled)
+                os.chdir(self._folder)
+        sys.path[:] = [*self._path, *(entry for entry in sys.path if entry not in self._path)]
+        if list(warnings.filters) != self._filters:
+            _put_back_filters(self._filters)
+        root = logging.getLogger()
+        root.handlers[:] = self._handlers
+        root.setLevel(self._level)
+        logging.disable(self._disabled)
+
+
+_lock = threading.Lock()
+#: Of each import that runs.
+_running: list[_Surroundings] = []
+
+
+def _before() -> _Surroundings:
+    """Return how things are, or were before an import beside which this one is started: what that
+    has changed by now must not be put back as if it had been so."""
+    for before in _running:
+        if time.monotonic() - before.taken < _LONGEST:
+            return before
+    return _Surroundings()
 
 
 def _put_back_named(name: str, value: Any) -> None:
