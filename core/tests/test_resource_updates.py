@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -299,6 +300,68 @@ async def test_over_http_it_is_the_same(host: Host, era: str) -> None:
     finally:
         await server.aclose()
         await web.close(5)
+    assert not host.updates.followed
+
+
+class DoorFor(Door):
+    """Takes everybody who connects for one principal."""
+
+    def __init__(self, settings: HttpSettings, who: Principal) -> None:
+        super().__init__(settings)
+        self._who = who
+
+    def principal(self, sock: Any) -> Principal | None:
+        return self._who
+
+
+@pytest.mark.parametrize("runtime", ["asyncio"])
+@pytest.mark.parametrize("of_bob", ["http legacy", f"http {MODERN}", "socket legacy"])
+async def test_over_http_as_well_no_other_principal_is_told(
+    host: Host, era: str, of_bob: str
+) -> None:
+    settings = HttpSettings(port=0)
+    server = McpServer(host)
+    webs = {
+        who: HttpListener(server, host, settings, door=DoorFor(settings, who)) for who in (ADA, BOB)
+    }
+    for web in webs.values():
+        await web.start()
+
+    def over_http(principal: Principal, era: str) -> Join:
+        mode: Any = "auto" if era == MODERN else "legacy"
+
+        def join(**options: Any) -> Client:
+            return Client(webs[principal].url, mode=mode, **options)
+
+        return join
+
+    way, _, era_of_bob = of_bob.partition(" ")
+    join_bob: Any = over_http(BOB, era_of_bob)
+    if way == "socket":
+        join_bob = partial(joiner(host, era_of_bob), BOB)
+    uris = ("things://all", "things://one/a")
+    try:
+        async with (
+            following(over_http(ADA, era), era, *uris) as (ada, ada_heard),
+            following(join_bob, era_of_bob, *uris) as (bob, bob_heard),
+        ):
+            for uri in uris:
+                await touch(ada, uri, mine=True)
+            await ada_heard.until(*uris)
+            # Had Bob been told of Ada's, that would have been before this.
+            await touch(bob, uris[0], mine=True)
+            with anyio.fail_after(20):
+                while not bob_heard.uris:
+                    await asyncio.sleep(0.001)
+            assert bob_heard.uris == [uris[0]]
+            assert ada_heard.uris == []
+            await touch(bob, uris[1])
+            await ada_heard.until(uris[1])
+            await bob_heard.until(*uris)
+    finally:
+        await server.aclose()
+        for web in webs.values():
+            await web.close(5)
     assert not host.updates.followed
 
 

@@ -13,15 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mcpd_core.commandline import Daemon, clean
+from mcpd_core.commandline import clean
 from mcpd_task_queue.records import SETTLED
 
 from .asking import SHORT
 from .overview import ORDER, Overview
 from .words import age, moment, progress, tries
 
-#: Seconds between two drawings, so that a queue in full swing can still be read.
-REST = 0.2
 #: Steps of a task's history that are shown.
 STEPS = 6
 
@@ -51,7 +49,7 @@ def follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return task
 
 
-def draw_all(daemon: Daemon, overview: Overview, tick: float, interrupted: Sequence[int]) -> None:
+def draw_all(overview: Overview, tick: float, interrupted: Sequence[int]) -> None:
     """Draw the tasks until the user has seen enough.
 
     :param tick: seconds after which they are drawn anew although nothing has happened.
@@ -64,12 +62,8 @@ def draw_all(daemon: Daemon, overview: Overview, tick: float, interrupted: Seque
             while not interrupted:
                 shown = everything(overview, screen.width, screen.height, time.time())
                 live.update(shown, refresh=True)
-                if daemon.notification(tick) is not None:
+                if overview.wait(tick):
                     break
-            # However much has happened by then is drawn once.
-            until = time.monotonic() + REST
-            while (left := until - time.monotonic()) > 0:
-                daemon.notification(left)
 
 
 def one(task: Mapping[str, Any], now: float) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from mcpd_core.commandline import Daemon
@@ -13,6 +14,8 @@ from .asking import PAGE
 ORDER = ("running", "uncertain", "ready", "paused", "scheduled")
 #: Tasks that have ended for which there is room, however many go on.
 ENDED = 5
+#: Seconds between two looks at least, so that a queue in full swing can still be read.
+REST = 0.2
 #: Tasks that are remembered; more are not shown on any terminal.
 MOST = 1_000
 
@@ -28,11 +31,33 @@ class Overview:
         self._daemon = daemon
         self._tasks: dict[str, dict[str, Any]] = {}
         self._said: dict[str, dict[str, Any]] = {}
+        self._took = 0.0
         self.counts: dict[str, int] = {}
         self.load = (0, 0)
 
+    def wait(self, tick: float) -> bool:
+        """Wait until something has happened, and for what happens soon after that.
+
+        The daemon is left alone for as long as the last look has kept it busy, so that it has at
+        least half of its time for its tasks.
+
+        :param tick: seconds to wait at most.
+        :returns: whether there is something to look at.
+        """
+        if self._daemon.notification(tick) is None:
+            return False
+        until = time.monotonic() + max(REST, self._took)
+        while (left := until - time.monotonic()) > 0:
+            self._daemon.notification(left)
+        return True
+
     def update(self) -> None:
         """Ask the daemon anew."""
+        started = time.monotonic()
+        self._update()
+        self._took = time.monotonic() - started
+
+    def _update(self) -> None:
         stats = self._daemon.call("get_queue_stats", {})
         self.counts = stats["counts"]
         self.load = (stats["busy"], stats["workers"])

@@ -131,17 +131,15 @@ def _watch_all(data_dir: str | None, as_json: bool, drawn: bool) -> int:
             if drawn:
                 from .drawing import draw_all
 
-                draw_all(daemon, overview, TICK, interrupted)
+                draw_all(overview, TICK, interrupted)
             else:
-                _print_changes(daemon, overview, as_json, interrupted)
+                _print_changes(overview, as_json, interrupted)
     except ConnectionLost as error:
         raise _ended("`mcpd tasks watch` again follows the next one.") from error
     return OK
 
 
-def _print_changes(
-    daemon: Daemon, overview: Overview, as_json: bool, interrupted: Sequence[int]
-) -> None:
+def _print_changes(overview: Overview, as_json: bool, interrupted: Sequence[int]) -> None:
     """Print a line for each task that has changed; those that are there already come first."""
     while not interrupted:
         overview.update()
@@ -150,7 +148,7 @@ def _print_changes(
                 _say(json.dumps(task))
             else:
                 _say(f"{task['task_id']}\t{task['tool']}\t{_line(task)}")
-        while not interrupted and daemon.notification(TICK) is None:
+        while not interrupted and not overview.wait(TICK):
             continue
 
 
