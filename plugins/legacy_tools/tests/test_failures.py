@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
-from mcpd_core import CallCancelled, ToolError
+from mcpd_core import CallCancelled, ToolError, WrongLibrary
 from mcpd_legacy_tools.running.failures import told
 
 
@@ -40,15 +44,42 @@ def test_callers_are_told_what_an_exception_says(
         CallCancelled("cancelled"),
         MemoryError(),
         KeyboardInterrupt(),
-        # The host has a better explanation of these.
-        RuntimeError("no running event loop"),
-        TypeError("trio.run received unrecognized yield message 1"),
     ],
 )
 def test_what_is_not_the_tools_affair_passes_through(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, told("t"):
         raise error
     assert caught.value is error
+
+
+async def sleeps_in_trio() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def sleeps_in_asyncio() -> None:
+    await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("run", "hint"),
+    [
+        (lambda: asyncio.run(sleeps_in_trio()), "mark it as written for trio"),
+        (lambda: trio.run(sleeps_in_asyncio), "because it is marked so"),
+        (lambda: asyncio.get_running_loop(), "because it is a `def`"),
+        (lambda: trio.run(in_trio, trio.run, sleeps_in_trio), "write the tool as a `def`"),
+    ],
+)
+def test_code_that_mixes_up_the_libraries_is_told_how_to_mend_it(
+    run: Callable[[], Any], hint: str
+) -> None:
+    with pytest.raises(WrongLibrary) as caught, told("t"):
+        run()
+    assert hint in caught.value.hint
+    assert not caught.value.retryable
+
+
+async def in_trio(function: Callable[..., Any], *args: Any) -> None:
+    function(*args)
 
 
 def test_a_failure_in_a_nursery_is_told_as_itself() -> None:

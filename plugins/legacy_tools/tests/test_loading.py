@@ -239,10 +239,12 @@ async def test_what_code_raises_is_told(tree: Planted, mcpd_host: MakeHost) -> N
             raise KeyError("key")
         def leaves(): raise SystemExit(3)
         def odd(): return {"rows": [{"handle": object()}]}
+        def huge(): return {"rows": ["x" * 1000] * 100}
         """,
     )
-    items = [tree.item("a/raising.py", name) for name in ("plain", "late", "leaves", "odd")]
-    async with mcpd_host(row(*items)) as host:
+    items = [tree.item("a/raising.py", name) for name in ("plain", "late", "leaves", "odd", "huge")]
+    settings = {"executor": {"max_result_bytes": 65_536}}
+    async with mcpd_host(row(*items), settings=settings) as host:
         plain = (await host.call("plain")).error or {}
         assert plain["message"] == "The tool 'plain' raised ValueError: no such mode: x"
         assert "KeyError: 'key'" in (await host.call("late")).text
@@ -250,6 +252,9 @@ async def test_what_code_raises_is_told(tree: Planted, mcpd_host: MakeHost) -> N
         odd = await host.call("odd")
         assert (odd.error or {})["code"] == "invalid_output"
         assert "object at rows[0].handle" in odd.text
+        huge = await host.call("huge")
+        assert (huge.error or {})["code"] == "invalid_output"
+        assert "at most 65,536 are allowed" in huge.text
 
 
 async def test_a_file_that_has_changed_since_it_was_listed_says_so(

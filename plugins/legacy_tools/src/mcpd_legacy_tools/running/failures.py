@@ -11,23 +11,33 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mcpd_core import McpdError, ToolError
+from mcpd_core import McpdError, ToolError, WrongLibrary
 
 _log = logging.getLogger(__name__)
 
 #: Characters of an exception's text that a client is told.
 _LONGEST = 2_000
-#: Complaints of asyncio and trio about each other, which the host explains better.
-_OF_LIBRARIES = (
-    "async context",
-    "bad yield",
-    "inside a run()",
-    "inside a task",
-    "running event loop",
-    "event loop is already running",
-    "while another loop is running",
-    "unrecognized yield",
+_TO_TRIO = (
+    "It uses trio and runs in asyncio: mark it as written for trio, by "
+    '@tool_metadata(runtime="trio") or by setting its _mcp_runtime to "trio".'
 )
+_TO_ASYNCIO = (
+    "It uses asyncio where asyncio does not run: in a thread, because it is a `def`, or in trio, "
+    "because it is marked so."
+)
+_NO_NESTING = "Await what it runs, or write the tool as a `def`, which runs in a thread of its own."
+#: How asyncio and trio complain of each other, and what to do about it.
+_OF_LIBRARIES = {
+    "must be called from async context": _TO_TRIO,
+    "Task got bad yield": _TO_TRIO,
+    "no running event loop": _TO_ASYNCIO,
+    "Timeout should be used inside a task": _TO_ASYNCIO,
+    "unrecognized yield message": _TO_ASYNCIO,
+    "call run() from inside a run()": _NO_NESTING,
+    "cannot be called from a running event loop": _NO_NESTING,
+    "while another loop is running": _NO_NESTING,
+    "event loop is already running": _NO_NESTING,
+}
 
 
 @contextmanager
@@ -45,13 +55,11 @@ def told(tool: str, hint_for: Callable[[str], str] = lambda text: "") -> Iterato
     except Exception as raised:  # the boundary: it is code of the tree
         error = _single(raised)
         text = _text(error)
-        if isinstance(error, (RuntimeError, TypeError)) and any(c in text for c in _OF_LIBRARIES):
-            raise
+        message = f"The tool {tool!r} raised {type(error).__name__}{': ' * bool(text)}{text}"
         _log.warning("The tool %s raised.", tool, exc_info=True)
-        raise ToolError(
-            f"The tool {tool!r} raised {type(error).__name__}{': ' * bool(text)}{text}",
-            hint=hint_for(text) or _hint(error),
-        ) from raised
+        if isinstance(error, (RuntimeError, TypeError)) and (hint := _mixed_up(text)):
+            raise WrongLibrary(message, hint=hint, retryable=False) from raised
+        raise ToolError(message, hint=hint_for(text) or _hint(error)) from raised
 
 
 def _single(error: Exception) -> Exception:
@@ -61,6 +69,10 @@ def _single(error: Exception) -> Exception:
         error = inner[0]
         inner = getattr(error, "exceptions", ())
     return error
+
+
+def _mixed_up(text: str) -> str:
+    return next((hint for said, hint in _OF_LIBRARIES.items() if said in text), "")
 
 
 def _text(error: BaseException) -> str:
