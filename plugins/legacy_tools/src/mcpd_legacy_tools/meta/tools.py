@@ -6,9 +6,9 @@ Arguments and answers are those of the old server; a failure is marked as one be
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Annotated, Any
 
 import pydantic_core
@@ -171,22 +171,19 @@ def _unknown(message: str, hint: str, data: Mapping[str, Any]) -> CallResult:
 
 
 def _description(category: str, specs: Sequence[ToolSpec]) -> str:
-    """Return what the ``category.json`` of a directory of tools says, if there is one."""
     for spec in specs:
         if spec.source:
-            directory = os.path.dirname(spec.source)
-            while directory and os.path.basename(directory) != category:
-                above = os.path.dirname(directory)
-                if above == directory:
-                    return ""
-                directory = above
-            return _read_description(os.path.join(directory, "category.json"))
+            for directory in PurePath(spec.source).parents:
+                if directory.name == category:
+                    return description_of(directory)
+            return ""
     return ""
 
 
-def _read_description(file: str) -> str:
+def description_of(directory: PurePath) -> str:
+    """Return what the ``category.json`` of a directory of tools says, if there is one."""
     try:
-        with open(file, encoding="utf-8") as content:
+        with open(directory / "category.json", encoding="utf-8") as content:
             data = json.loads(content.read(_LARGEST))
     except (OSError, ValueError, RecursionError):
         return ""  # it is optional, and no tool depends on it
