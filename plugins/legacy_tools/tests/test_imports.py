@@ -125,9 +125,10 @@ def test_what_cannot_be_reduced_is_parsed_as_a_whole(monkeypatch: pytest.MonkeyP
 
 
 def test_names_that_are_made_up_are_not_known() -> None:
-    assert read_imports("from x import *\n").binds is None
-    assert read_imports("def __getattr__(name): ...\n").binds is None
-    assert read_imports("globals().update(x=1)\n").binds is None
+    assert read_imports("from x import *\n").makes_names
+    assert read_imports("def __getattr__(name): ...\n").makes_names
+    assert read_imports("globals().update(x=1)\n").makes_names
+    assert not read_imports("x = 1\n").makes_names
     text = """
     def f():
         global a, b
@@ -143,5 +144,31 @@ def test_names_that_are_made_up_are_not_known() -> None:
 
 def test_it_tells_who_changes_where_modules_are_found() -> None:
     assert read_imports("import sys\nsys.path.insert(0, 'lib')\n").alters_path
-    assert read_imports("import sys\nsys.modules['x'] = object()\n").alters_path
     assert not read_imports("import sys\nprint(sys.path_hooks, sys.argv)\n").alters_path
+
+
+@pytest.mark.parametrize(
+    ("line", "modules"),
+    [
+        ("sys.modules['x.y'] = object()", {"x"}),
+        ('sys.modules.setdefault("x", object())', {"x"}),
+        ("sys.modules.update(others)", {"*"}),
+        ("for name in NAMES: sys.modules[name] = object()", {"*"}),
+        ("sys.modules[__name__] = object()", set()),
+        ("def f(name):\n    sys.modules[name] = object()", set()),
+        ("print(sys.modules)", set()),
+    ],
+)
+def test_it_tells_in_the_place_of_which_modules_it_puts_something(
+    line: str, modules: set[str]
+) -> None:
+    assert set(read_imports(f"import sys\n{line}\n").stands_in) == modules
+
+
+def test_a_table_of_modules_tells_where_names_are_made() -> None:
+    table = 'WHERE = {"a": (".near", "a"), "b": "..far.off", "c": "text"}\n'
+    make = "def __getattr__(name):\n    return import_module(WHERE[name][0], __name__)\n"
+    assert read_imports(table + make).lazy == {"a": ".near", "b": "..far.off"}
+    assert read_imports(table).lazy == {}
+    forgiving = "def __getattr__(name):\n    try: ...\n    except ImportError: ...\n"
+    assert read_imports(table + forgiving).lazy == {}

@@ -130,6 +130,16 @@ def test_who_changes_where_modules_are_found_gets_the_benefit_of_the_doubt(tmp_p
         },
     )
     assert not found.hopeless
+    # Nobody has a file that is called like what everybody knows.
+    text = "import sys\nsys.path.append('there')\nimport xgboost, absent_a\n"
+    assert missing(tmp_path, {"pack/cat/tool.py": text}).modules == ("xgboost",)
+
+
+def test_what_somebody_stands_in_for_is_not_missing(tmp_path: Path) -> None:
+    text = "import sys\nsys.modules['absent_a'] = sys\nimport absent_a.b, absent_b\n"
+    assert missing(tmp_path, {"pack/cat/tool.py": text}).modules == ("absent_b",)
+    text = "import sys\nfor each in NAMES:\n    sys.modules[each] = sys\nimport absent_a\n"
+    assert missing(tmp_path, {"pack/cat/tool.py": text}) == Missing()
 
 
 def test_names_that_a_package_has_are_not_looked_for_as_modules(tmp_path: Path) -> None:
@@ -145,6 +155,21 @@ def test_names_that_a_package_has_are_not_looked_for_as_modules(tmp_path: Path) 
         },
     )
     assert found.modules == ("absent_more",)
+
+
+def test_a_package_that_imports_when_it_is_asked_is_followed(tmp_path: Path) -> None:
+    found = missing(
+        tmp_path,
+        {
+            "pack/cat/tool.py": "from pack.lazy import engine, part\n",
+            "pack/lazy/__init__.py": 'OF = {"engine": (".deep.engine", "engine"), "x": ".other"}\n'
+            "def __getattr__(name):\n    return getattr(import_module(OF[name][0]), name)\n",
+            "pack/lazy/deep/engine.py": "import absent_engine\n",
+            "pack/lazy/other.py": "import absent_other\n",
+            "pack/lazy/part.py": "import absent_part\n",
+        },
+    )
+    assert found.modules == ("absent_engine",)
 
 
 def test_a_package_may_be_called_otherwise_than_its_directory(tmp_path: Path) -> None:

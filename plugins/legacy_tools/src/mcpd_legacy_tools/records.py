@@ -64,7 +64,8 @@ class Parameter:
 class Mark:
     """A place where a tool's code shows that its data is made up.
 
-    :ivar file: relative to the tree, with slashes.
+    :ivar file: the tool's own file, relative to the tree; another file of the package, relative to
+        the tree's root. With slashes.
     :ivar text: the line, without white space around it.
     """
 

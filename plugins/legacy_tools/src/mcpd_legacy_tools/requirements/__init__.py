@@ -102,10 +102,12 @@ def _certain(needed: Reached, directory: str) -> tuple[list[str], list[str]]:
     """Return which modules are missing, and what is broken, where that is beyond doubt."""
     modules, broken = [], []
     root = os.path.dirname(directory)
+    if "*" in needed.stands_in:
+        return [], []
     if not needed.alters_path:
         broken = [_told(place, clause, root) for place, clause in needed.broken.items()]
     for name, place in sorted(needed.outside.items()):
-        if is_here(name):
+        if is_here(name) or name.partition(".")[0] in needed.stands_in:
             continue
         beside = neighbour(name, place.file, root)
         if beside == root or (needed.alters_path and (beside or not is_known(name))):

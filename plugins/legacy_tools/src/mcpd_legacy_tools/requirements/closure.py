@@ -56,12 +56,14 @@ class Reached:
     :ivar broken: imports that cannot work whatever is installed, each with a clause such as
         ``imports x, which the tree does not have``.
     :ivar alters_path: whether one of the files changes where modules are found.
+    :ivar stands_in: modules that one of them puts something in the place of; ``*`` for whichever.
     """
 
     files: list[str] = field(default_factory=list)
     outside: dict[str, Place] = field(default_factory=dict)
     broken: dict[Place, str] = field(default_factory=dict)
     alters_path: bool = False
+    stands_in: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -109,7 +111,9 @@ class Closures:
         while waiting and len(reached.files) < MOST_FILES:
             file = waiting.popleft()
             reached.files.append(file)
-            reached.alters_path |= self.imports(file).alters_path
+            imports = self.imports(file)
+            reached.alters_path |= imports.alters_path
+            reached.stands_in |= imports.stands_in
             for step in self._steps_of(file, certain=True):
                 if step.outside:
                     reached.outside.setdefault(step.outside, Place(file, step.line))
@@ -186,7 +190,7 @@ class Closures:
             if found:
                 step.files.append(found)
         names = [name for name in wanted.names if name != "*"]
-        if not os.path.isdir(place):
+        if not os.path.isdir(place) or (found and not found.endswith("__init__.py")):
             modules: dict[str, str | None] = dict.fromkeys(names)
         else:
             modules = {name: _module_at(os.path.join(place, name)) for name in names}
@@ -205,11 +209,18 @@ class Closures:
         :param modules: by name, the file of a module that is called so, as `_module_at` says.
         :param origin: the file of the module that they are taken from.
         """
-        binds = self.imports(origin).binds if os.path.isfile(origin) else frozenset[str]()
-        for name, module in modules.items() if binds is not None else ():
-            if name in (binds or ()):
+        imports = self.imports(origin) if os.path.isfile(origin) else Imports()
+        for name, module in modules.items():
+            if name in imports.binds:
                 continue
-            if module:
+            lazy = imports.lazy.get(name)
+            if lazy is not None:
+                below = lazy.lstrip(".")
+                made = Import(below, len(lazy) - len(below), (), wanted.line, certain=True)
+                step.files += self._step(made, origin).files
+            elif imports.makes_names:
+                continue
+            elif module:
                 step.files.append(module)
             elif module is None and not _OF_ALL.match(name):
                 whence = f"{'.' * wanted.level}{wanted.module}"
@@ -225,7 +236,7 @@ class Closures:
         yield from filter(os.path.isfile, reversed(above))
 
 
-_UNREADABLE = Imports(binds=None)
+_UNREADABLE = Imports(makes_names=True)
 
 
 def _read(file: str, size: int) -> Imports:

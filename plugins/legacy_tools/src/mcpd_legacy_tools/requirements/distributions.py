@@ -86,6 +86,24 @@ _DISTRIBUTIONS: Mapping[str, str] = {
     "z3": "z3-solver",
     "zmq": "pyzmq",
 }
+#: Modules of well-known distributions that are called like them: a file of a tree is not meant.
+_SAME_NAME = frozenset(
+    """
+    PyPDF2 accelerate aiofiles aiohttp aiosqlite anthropic anyio asyncpg autoscraper base58 beartype
+    boto3 cachetools cbor2 cdx_toolkit chardet chromadb cloudscraper cryptography cvc5 dag_cbor dash
+    datasets docker duckdb easyocr elasticsearch fastapi feedparser flask graphviz html5lib httpx
+    huggingface_hub hypercorn internetarchive ipfs_accelerate_py ipfs_datasets_py ipfs_kit_py
+    ipfshttpclient ipld_car ipld_dag_pb ipwb jinja2 joblib jsonschema keyring kubernetes langchain
+    langdetect libp2p librosa lightgbm llama_index lxml magika markitdown matplotlib moviepy msgpack
+    multiaddr multiformats mutagen neo4j networkx nltk numba numpy openai openpyxl orjson pandas
+    pdf2image pdfplumber playwright plotly prometheus_client psutil psycopg pyarrow pydantic pydub
+    pymongo pymupdf pymysql pypdf pytesseract pytest qdrant_client rapidfuzz rdflib redis regex
+    reportlab requests rich scipy seaborn selenium sentence_transformers sentencepiece soundfile
+    spacy sqlalchemy starlette statsmodels sympy tiktoken tokenizers toml tomli torch torchvision
+    tornado tqdm transformers trio urllib3 uvicorn warcio wayback weasyprint web3 websockets xgboost
+    xlrd yt_dlp
+    """.split()  # noqa: SIM905 - a list of a hundred words is read as text
+)
 #: Programs that a module starts, which pip does not install, and where Debian keeps them.
 _PROGRAMS: Mapping[str, tuple[str, str]] = {
     "ffmpeg": ("ffmpeg", "ffmpeg"),
@@ -125,7 +143,7 @@ def distribution_of(module: str) -> str:
 
 def is_known(module: str) -> bool:
     """Whether a module's distribution is known, so that nothing else can be meant."""
-    return named(module) in _DISTRIBUTIONS
+    return named(module) in _DISTRIBUTIONS or module.partition(".")[0] in _SAME_NAME
 
 
 def install_line(modules: Iterable[str]) -> str:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 #: Exceptions whose handlers are for what is not installed.
 _FORGIVING = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
@@ -38,9 +38,15 @@ _INNER_IMPORT = re.compile(
     r"|from[ \t]+(?P<base>[.\w]+)[ \t]+import[ \t]+(?:\((?P<several>[^)]*)|(?P<one>[^\n;]*)))",
     re.MULTILINE,
 )
-_ALTERED_PATH = re.compile(r"sys\.(?:path|meta_path|modules)\b[ ]*[.\[+=]")
+_ALTERED_PATH = re.compile(r"\bsys\.(?:path|meta_path)\b[ ]*[.\[+=]")
+_STOOD_IN = re.compile(r"""\bsys\.modules(?:\[|\.setdefault\()\s*["'](\w+)""")
+_STOOD_IN_BY_NAME = re.compile(
+    r"\bsys\.modules(?:\.update\(|(?:\[|\.setdefault\()\s*(?!__name__)[a-z_]\w*\s*[\],])"
+)
 # What makes names that are not written down.
 _DYNAMIC = ("globals(", "vars(", "locals(", "exec(", "setattr(", "__path__", "sys.modules")
+# An item of a table of names: {"Name": (".module", "Name")} or {"Name": ".module"}.
+_LAZY = re.compile(r"""["'](\w+)["']\s*:\s*\(?\s*["'](\.+\w[\w.]*)["']""")
 _GLOBAL = re.compile(r"^[ \t]+global[ \t]+([^\n;]+)", re.MULTILINE)
 
 
@@ -67,13 +73,20 @@ class Imports:
     """What a file imports.
 
     :ivar binds: the names of its top level: a package is not searched for a module of a name that
-        it has. ``None`` when that cannot be known, because it imports ``*`` or makes names up.
-    :ivar alters_path: whether it changes where modules are found, or which there are.
+        it has.
+    :ivar makes_names: whether it may have further names, because it imports ``*`` or makes them.
+    :ivar lazy: names that it makes by importing a module when they are asked for, and that module,
+        relative to it.
+    :ivar alters_path: whether it changes where modules are found.
+    :ivar stands_in: modules that it puts something in the place of; ``*`` for whichever.
     """
 
     found: tuple[Import, ...] = ()
-    binds: frozenset[str] | None = frozenset()
+    binds: frozenset[str] = frozenset()
+    makes_names: bool = False
+    lazy: Mapping[str, str] = field(default_factory=dict)
     alters_path: bool = False
+    stands_in: frozenset[str] = frozenset()
 
 
 def read_imports(text: str) -> Imports:
@@ -91,18 +104,45 @@ def read_imports(text: str) -> Imports:
             inner.extend(_inner_imports(body, reduced.count("\n", 0, found.start()) + 1))
         return f"def {found[1]}(): pass" + "\n" * body.count("\n")
 
+    skeleton = reduced
     try:
-        module = ast.parse(_DEFINITION.sub(stub, reduced))
+        skeleton = _DEFINITION.sub(stub, reduced)
+        module = ast.parse(skeleton)
     except SyntaxError:
         inner.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its strings, which are the authors' affair
             module = ast.parse(text)
     found = (*_imports(module.body, certain=True), *inner)
-    binds = None if any(each in reduced for each in _DYNAMIC) else _bound(module.body)
-    if binds is not None and "global" in reduced:
+    binds = _bound(module.body)
+    if "global" in reduced:
         binds |= {name for line in _GLOBAL.findall(reduced) for name in _words(line)}
-    return Imports(found, binds, _ALTERED_PATH.search(reduced) is not None)
+    return Imports(
+        found,
+        frozenset(binds),
+        makes_names=not binds.isdisjoint(("*", "__getattr__"))
+        or any(each in reduced for each in _DYNAMIC),
+        lazy=_lazy(text, reduced) if "__getattr__" in binds else {},
+        alters_path=_ALTERED_PATH.search(reduced) is not None,
+        stands_in=_stood_in(text, skeleton) if "sys.modules" in reduced else frozenset(),
+    )
+
+
+def _stood_in(text: str, skeleton: str) -> frozenset[str]:
+    if _STOOD_IN_BY_NAME.search(skeleton):
+        return frozenset("*")
+    return frozenset(_STOOD_IN.findall(text))
+
+
+def _lazy(text: str, reduced: str) -> dict[str, str]:
+    """Return the table of names and modules that ``__getattr__`` goes by, if it has one.
+
+    One that puts up with a module that is missing is as good as none.
+    """
+    made = [found for found in _DEFINITION.finditer(reduced) if found[1] == "__getattr__"]
+    if any("except" in found.group() for found in made):
+        return {}
+    return dict(_LAZY.findall(text))
 
 
 def _shortened(found: re.Match[str]) -> str:
@@ -197,12 +237,8 @@ def _last_name(node: ast.expr | None) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _bound(body: Sequence[ast.stmt]) -> frozenset[str] | None:
-    names = _names(body)
-    return None if {"*", "__getattr__"} & names else frozenset(names)
-
-
-def _names(body: Sequence[ast.stmt]) -> set[str]:
+def _bound(body: Sequence[ast.stmt]) -> set[str]:
+    """Return the names that statements bind, ``*`` included."""
     names: set[str] = set()
     for node in body:
         match node:
@@ -220,7 +256,7 @@ def _names(body: Sequence[ast.stmt]) -> set[str]:
                 for inner in ast.iter_child_nodes(node):
                     names.update(_stored(inner))
                 for block in _blocks(node):
-                    names |= _names(block)
+                    names |= _bound(block)
     return names
 
 

@@ -3,6 +3,7 @@
 - `sources`: where the trees are, and which files they hold.
 - `modules`: one file: `scope` (its names), `signatures`, `annotations`, `docstrings`, `markers`,
   `classes`, `rules`. Only this part needs `ast`; a scan from the cache does without.
+- `marking`: which of its tools show made-up data.
 - `cache`: what files were found to hold, kept from one listing to the next.
 - `catalog`: selection, names, collisions.
 """
@@ -13,6 +14,7 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..options import Options
 from ..records import Scan, Tree
@@ -20,6 +22,9 @@ from .cache import Cache, default_path
 from .catalog import catalog
 from .found import FileScan
 from .sources import LARGEST_FILE, SourceFile, files_of, trees_of
+
+if TYPE_CHECKING:
+    from .marking import Marker
 
 
 def scan(options: Options, *, cache: bool = True) -> Scan:
@@ -39,7 +44,8 @@ def scan(options: Options, *, cache: bool = True) -> Scan:
         for tree in trees:
             files, wrong = files_of(tree)
             problems += wrong
-            found.append((tree, [(file, _scanned(file, kept)) for file in files]))
+            made_up = _MadeUp(tree)
+            found.append((tree, [(file, _scanned(file, kept, made_up)) for file in files]))
     kept.save()
     named = {tree.name: each for tree, each in mounted if each is not None}
     return replace(catalog(options, found, problems), tree_options=named)
@@ -51,7 +57,7 @@ def _cache_path(options: Options, trees: list[Tree]) -> Path:
     return default_path(trees, os.environ)
 
 
-def _scanned(file: SourceFile, kept: Cache) -> FileScan:
+def _scanned(file: SourceFile, kept: Cache, made_up: _MadeUp) -> FileScan:
     known = kept.get(file.source, file.size, file.mtime_ns)
     if known is not None:
         return known
@@ -65,8 +71,25 @@ def _scanned(file: SourceFile, kept: Cache) -> FileScan:
     from .modules import scan_module  # the parser; a scan from the cache does without
 
     scanned = scan_module(file.path, content)
+    made_up.mark(file, content, scanned)
     kept.put(file.source, file.size, file.mtime_ns, scanned)
     return scanned
+
+
+class _MadeUp:
+    """Marks what is made up, once there is a file to read; a scan from the cache does without."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._marker: Marker | None = None
+
+    def mark(self, file: SourceFile, content: bytes, scanned: FileScan) -> None:
+        """Note of each tool of a file where made-up data shows."""
+        if self._marker is None:
+            from .marking import Marker
+
+            self._marker = Marker(self._tree)
+        self._marker.mark(file, content, scanned)
 
 
 def _read(source: str) -> bytes:

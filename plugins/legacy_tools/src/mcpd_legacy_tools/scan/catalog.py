@@ -200,7 +200,7 @@ def _tool(each: _Candidate, name: str, unique: bool) -> LegacyTool:
         input_schema=found.schema,
         parameters=tuple(Parameter(*row) for row in found.parameters),
         returns=found.returns,
-        marks=tuple(Mark(file.path, line, text) for line, text in found.marks),
+        marks=tuple(Mark(where or file.path, line, text) for line, text, where in found.marks),
         source=file.source,
         module=module_of(tree, file.path),
         aliases=(dotted,) if unique and len(dotted) <= 128 else (),

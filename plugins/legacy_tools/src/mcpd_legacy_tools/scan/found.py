@@ -24,7 +24,7 @@ class Found:
     :ivar reason: why it is no tool; empty when it is one.
     :ivar old_rule: whether the old server would have listed it.
     :ivar end: its last line.
-    :ivar marks: lines that show made-up data, as ``[line, text]``.
+    :ivar marks: lines that show made-up data, as ``[line, text, file]``; its own file is empty.
     """
 
     function: str
