@@ -14,6 +14,7 @@ import pytest
 from mcpd_core import InvalidArguments, ToolUnavailable
 from mcpd_core.testing import Connect, MakeHost
 from mcpd_legacy_tools.placement import LOADER_WITH_INSTALLERS
+from mcpd_legacy_tools.running import packages
 
 from .running_kit import Planted, row
 
@@ -159,6 +160,14 @@ async def test_a_module_that_fails_fails_alone(tree: Planted, mcpd_host: MakeHos
         assert (await host.call("below")).structured == {}
 
 
+def release(module: str) -> None:
+    """End an import that hangs, and wait until it is over."""
+    sys.modules[module].never.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("mcpd-import-old_"):
+            thread.join()
+
+
 async def test_a_module_that_hangs_poisons_no_other(tree: Planted, mcpd_host: MakeHost) -> None:
     tree.write("a/good.py", "def good(): return {'success': True}")
     tree.write(
@@ -183,10 +192,38 @@ async def test_a_module_that_hangs_poisons_no_other(tree: Planted, mcpd_host: Ma
                 await host.call("two")
             assert (await host.call("good")).structured == {"success": True}
     finally:
-        sys.modules[tree.module("a/hangs.py")].never.set()
-        for thread in threading.enumerate():
-            if thread.name.startswith("mcpd-import-old_"):
-                thread.join()
+        release(tree.module("a/hangs.py"))
+
+
+async def test_nobody_waits_for_a_package_that_hangs_twice(
+    tree: Planted, mcpd_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.write(
+        "a/__init__.py",
+        """
+        import threading
+        never = threading.Event()
+        never.wait()
+        """,
+    )
+    plugin = row(
+        tree.item("a/one.py", "one"),
+        tree.item("a/two.py", "two"),
+        tree.item("b/three.py", "three"),
+    )
+    for file in ("a/one.py", "a/two.py", "b/three.py"):
+        (tree.path / file).parent.mkdir(exist_ok=True)
+        (tree.path / file).write_text("def three(): return {'success': True}")
+    monkeypatch.setattr(packages, "PATIENCE", 0.0)
+    try:
+        async with mcpd_host(plugin, settings={"executor": {"import_timeout": 0.5}}) as host:
+            with pytest.raises(ToolUnavailable, match="not tried again"):
+                await host.call("one")
+            with pytest.raises(ToolUnavailable, match=r"a above it has not been imported yet"):
+                await host.call("two")
+            assert (await host.call("three")).structured == {"success": True}
+    finally:
+        release(tree.module("a/__init__.py").removesuffix(".__init__"))
 
 
 async def test_what_an_import_changes_is_put_back_for_the_host(

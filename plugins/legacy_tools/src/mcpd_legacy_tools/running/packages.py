@@ -14,7 +14,9 @@ import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -52,6 +54,12 @@ class _Trees(importlib.abc.MetaPathFinder):
 _trees = _Trees()
 _lock = threading.Lock()
 
+#: Seconds after which nobody waits any longer for a package that another import has begun with: as
+#: long as an import may take by default.
+PATIENCE = 30.0
+#: When the imports that run were begun, by module.
+_begun: dict[str, float] = {}
+
 
 def import_from(home: Home, source: Path) -> ModuleType:
     """Import a file as the module that it is in its package.
@@ -62,7 +70,8 @@ def import_from(home: Home, source: Path) -> ModuleType:
     _open(home)
     # What was missing may have been installed since the last time.
     importlib.invalidate_caches()
-    module = importlib.import_module(home.module)
+    with _in_progress(home.module):
+        module = importlib.import_module(home.module)
     file = getattr(module, "__file__", None)
     # A module may have put something else in its own place, which is no file at all.
     stands_in = file is None and not hasattr(module, "__path__")
@@ -73,6 +82,35 @@ def import_from(home: Home, source: Path) -> ModuleType:
             hint="A package beside the file that is called like it hides it: rename one of them.",
         )
     return module
+
+
+@contextmanager
+def _in_progress(module: str) -> Iterator[None]:
+    """Note that a module is being imported, unless it would wait for a package that hangs.
+
+    Where the ``__init__.py`` of a package never returns, the import of each module below would wait
+    for it, too, as long as it may, and each would keep a thread.
+
+    :raises PluginLoadError: when a package above it has been under way for too long.
+    """
+    with _lock:
+        for package in _chain(module)[:-1]:
+            if not getattr(getattr(sys.modules.get(package), "__spec__", None), "_initializing", 0):
+                continue
+            for other, begun in _begun.items():
+                if other.startswith(f"{package}.") and time.monotonic() - begun > PATIENCE:
+                    raise PluginLoadError(
+                        PLUGIN,
+                        f"The package {package} above it has not been imported yet, although the "
+                        f"import of {other} began with it {time.monotonic() - begun:.0f} s ago.",
+                        hint="Call again later; if that does not help, its __init__.py hangs.",
+                    )
+        _begun[module] = time.monotonic()
+    try:
+        yield
+    finally:
+        with _lock:
+            _begun.pop(module, None)
 
 
 def _open(home: Home) -> None:
