@@ -81,7 +81,7 @@ async def check_nothing() -> dict:
 
 YIELDING = File(
     "streams.py",
-    '''"""Tools that yield what they find, one thing after the other."""
+    '''"""Yields one thing after the other, with which the old server could not answer."""
 # @BOMB@
 
 
@@ -95,6 +95,11 @@ async def stream_cubes(up_to: int):
     """Yield cubes."""
     for number in range(up_to):
         yield number**3
+
+
+def collect_squares(up_to: int) -> list:
+    """Collect squares."""
+    return list(stream_squares(up_to))
 ''',
     tools=(
         Told(
@@ -111,6 +116,13 @@ async def stream_cubes(up_to: int):
             is_async=True,
             required=("up_to",),
             summary="Yield cubes.",
+        ),
+        Told(
+            "collect_squares",
+            {"up_to": 3},
+            [0, 1, 4],
+            required=("up_to",),
+            summary="Collect squares.",
         ),
     ),
 )

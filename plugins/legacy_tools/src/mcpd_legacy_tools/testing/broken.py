@@ -214,6 +214,7 @@ def all_play(piece):
     """Play."""
     return drum(piece)
 ''',
+        excluded=(("all_play", "private"),),
     ),
     File(
         "concert.py",

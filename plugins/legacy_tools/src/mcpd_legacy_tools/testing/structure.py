@@ -15,6 +15,7 @@ def press_fruit(fruit, kilos):
     """Press fruit."""
     return {"success": True, "fruit": fruit, "litres": kilos * 0.5}
 ''',
+        excluded=(("press_fruit", "private"),),
     ),
     File(
         "presses/cold.py",
@@ -114,6 +115,73 @@ from .ferry_status import ferry_status
 
 __all__ = ["ferry_status"]
 ''',
+    ),
+)
+
+#: Functions that serve the server, or other functions, and nobody's client.
+GLUE = (
+    File(
+        "server_glue.py",
+        '''"""What ties tools to the old server."""
+# @BOMB@
+import contextlib
+import logging
+from typing import Any, Callable, Dict
+
+
+class GlueTool:
+    """A class that runs, and says nothing of itself."""
+
+    def execute(self, amount: int) -> Dict[str, Any]:
+        """Run it."""
+        return {"success": True, "amount": amount}
+
+
+@contextlib.contextmanager
+def glued(name: str):
+    """Hold things together."""
+    yield name
+
+
+def register_tools(server) -> None:
+    """Register the tools of this category."""
+
+
+def watch_glue(callback: Callable[[int], None], interval: float = 1.0) -> None:
+    """Call back whenever something comes off."""
+
+
+def glue_parts(parts: list, logger: logging.Logger = logging.getLogger(__name__)) -> Dict[str, Any]:
+    """Glue parts; only code would give it a logger."""
+    return {"success": True, "parts": len(parts)}
+''',
+        tools=(
+            Told(
+                "glue_parts",
+                {"parts": [1, 2]},
+                {"success": True, "parts": 2},
+                required=("parts",),
+                summary="Glue parts",
+            ),
+        ),
+        excluded=(
+            ("GlueTool.execute", "unnamed"),
+            ("glued", "decorator"),
+            ("register_tools", "registers"),
+            ("watch_glue", "type"),
+        ),
+    ),
+    File(
+        "glue_helpers.py",
+        '''"""Helpers, as the name of the file says."""
+# @BOMB@
+
+
+def as_text(value: object) -> str:
+    """Turn anything into text."""
+    return str(value)
+''',
+        excluded=(("as_text", "helper"),),
     ),
 )
 
@@ -276,6 +344,7 @@ def show_picture(name: str) -> dict:
 SHAPES = (
     Shape("nested packages and helpers", NESTED),
     Shape("command lines and re-exports", COMMAND),
+    Shape("functions for the server and for other functions", GLUE),
     Shape("one name in two files", TWINS, twins=("open_index",)),
     Shape("names that are too long or not ASCII", (NAMES,)),
     Shape("not UTF-8, with a coding cookie", (LATIN,)),

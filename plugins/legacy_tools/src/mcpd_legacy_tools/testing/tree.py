@@ -152,11 +152,11 @@ class _Planting:
         """
         files = [file for shape in shapes if not shape.at_root for file in shape.files]
         text = f'"""Tools about {name.removesuffix("_tools")}."""\n{BOMB}'
-        if number % _REEXPORTS == 0 and (line := _reexport(files)):
-            file, statement = line
-            text += f"{statement}\n"
-            self._brought[name] = (file.path, *file.imports)
         if number % _BARE != _BARE - 1:
+            if number % _REEXPORTS == 0 and (line := _reexport(files)):
+                file, statement = line
+                text += f"{statement}\n"
+                self._brought[name] = (file.path, *file.imports)
             self._write(self._tree / name / "__init__.py", text)
         self.files(name, files)
         for shape in shapes:
