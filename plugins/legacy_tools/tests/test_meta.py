@@ -17,12 +17,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mcpd_core import CallResult, Principal, Progress, ToolSpec
+from mcpd_core import CallResult, Context, Principal, Progress, ToolSpec
+from mcpd_core.catalog import Catalog
 from mcpd_core.host import Host
 from mcpd_core.inventory import Inventory, PluginRow
+from mcpd_core.manifest import parse_tools
 from mcpd_core.schema import describe, tools_of
 from mcpd_core.settings import load_settings
-from mcpd_legacy_tools.meta import names, tools, written
+from mcpd_legacy_tools import provider
+from mcpd_legacy_tools.meta import names, schemas, tools, written
+from mcpd_legacy_tools.testing import plant
 
 jsonschema: Any = importlib.import_module("jsonschema")  # it is not typed
 
@@ -53,6 +57,8 @@ FILES = {
         def crash(text, times=1):
             raise RuntimeError("a secret of the server's")
         """,
+    "twins_tools/one.py": "def twin(text, times=1): return {'twin': 'one'}",
+    "twins_tools/two.py": "def twin(text, times=1): return {'twin': 'two'}",
     "odd_tools/waits.py": """
         import anyio
         async def waits(text, times=1):
@@ -104,9 +110,8 @@ NATIVE = """
 
 def legacy(root: Path, file: str, function: str, *, alias: bool = True, **options: Any) -> ToolSpec:
     category, stem = file.removesuffix(".py").split("/")
-    options = {"placement": "thread", **options}
+    options = {"placement": "thread", "name": f"{category}__{function}", **options}
     return ToolSpec(
-        name=f"{category}__{function}",
         description=f"Do {function}.\n\nAt length.",
         input_schema=SCHEMA,
         entry=f"tree.{category}.{stem}:{function}",
@@ -141,6 +146,8 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PluginRow, ..
         legacy(root, "audit_tools/report.py", "make", alias=False),
         legacy(root, "audit_tools/crash.py", "crash", listed=False),
         legacy(root, "odd_tools/waits.py", "waits", placement="loop"),
+        legacy(root, "twins_tools/one.py", "twin", name="twins_tools__one__twin", alias=False),
+        legacy(root, "twins_tools/two.py", "twin", name="twins_tools__two__twin", alias=False),
     )
     own = tuple(describe(f, plugin=names.PLUGIN, runtime="asyncio") for f in tools_of(tools))
     others = tools_of(importlib.import_module(native))
@@ -202,7 +209,7 @@ async def test_categories_are_listed_as_the_old_server_did_and_the_newer_ones_be
 ) -> None:
     answer = await told(host, "tools_list_categories")
     assert answer["status"] == "success"
-    assert answer["category_count"] == 5
+    assert answer["category_count"] == 6
     assert {"name": "audit_tools", "description": "Who did what.", "lazy": False} in answer[
         "categories"
     ]
@@ -212,10 +219,18 @@ async def test_categories_are_listed_as_the_old_server_did_and_the_newer_ones_be
         "odd_tools",
         "p2p_taskqueue",
         "sums",
+        "twins_tools",
     ]
     counted = await told(host, "tools_list_categories", include_count=True)
     counts = {category["name"]: category["tool_count"] for category in counted["categories"]}
-    assert counts == {"audit_tools": 4, "general": 1, "odd_tools": 1, "p2p_taskqueue": 1, "sums": 1}
+    assert counts == {
+        "audit_tools": 4,
+        "general": 1,
+        "odd_tools": 1,
+        "p2p_taskqueue": 1,
+        "sums": 1,
+        "twins_tools": 2,
+    }
 
 
 @pytest.mark.anyio
@@ -405,6 +420,16 @@ async def test_a_tool_that_is_not_there_is_answered_with_those_that_are(host: Ho
 
 
 @pytest.mark.anyio
+async def test_of_several_tools_with_one_name_the_caller_has_to_say_which(host: Host) -> None:
+    answer = await dispatch(host, "twins_tools", "twin", text="x")
+    assert answer.error is not None
+    assert answer.error["hint"] == "Several have that name. Say which: one__twin, two__twin."
+    answer = await dispatch(host, "twins_tools", "one__twin", text="x")
+    assert answer.structured is not None
+    assert answer.structured["twin"] == "one"
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("tool", sorted(names.META))
 async def test_a_meta_tool_is_no_tool_to_be_dispatched(host: Host, tool: str) -> None:
     answer = await dispatch(host, tools.CATEGORY, tool)
@@ -436,6 +461,70 @@ async def test_a_dispatch_that_is_cancelled_cancels_the_tool(host: Host, tmp_pat
         group.cancel_scope.cancel()
     assert await anyio.Path(note).exists()
     assert host.in_flight == 0
+
+
+# --- what the scan finds -------------------------------------------------------------------------
+
+
+def scanned(root: Path, tmp_path: Path) -> PluginRow:
+    section = {"paths": [str(root)], "installed": False, "cache": str(tmp_path / "cache")}
+    found = provider.tools(names.PLUGIN, section)["tools"]
+    own = tuple(describe(f, plugin=names.PLUGIN, runtime="asyncio") for f in tools_of(tools))
+    parsed = parse_tools(found, plugin=names.PLUGIN, runtime="asyncio")
+    return PluginRow(
+        names.PLUGIN, "mcpd-legacy-tools", "1", "asyncio", "enabled", tools=own + parsed
+    )
+
+
+@pytest.mark.anyio
+async def test_every_tool_of_a_large_tree_is_listed_and_found_by_what_the_list_says(
+    tmp_path: Path,
+) -> None:
+    root = Path(plant(tmp_path / "planted").root)
+    row = scanned(root, tmp_path)
+    served = {spec.name for spec in row.tools} - names.META
+    found = set()
+    async with started((row,), tmp_path) as host:
+        catalog = host.catalog
+        categories = (await told(host, "tools_list_categories"))["categories"]
+        for category in categories:
+            listed = await told(host, "tools_list_tools", category=category["name"])
+            for tool in listed["tools"]:
+                spec = names.find(category["name"], tool["name"], _Seen(catalog))
+                assert spec is not None
+                assert schemas.described(spec, category["name"])["input_schema"]
+                found.add(spec.name)
+    assert found == served
+    assert len(served) >= 400
+
+
+class _Seen(Context):
+    """What a tool sees of a catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def find_tool(self, name: str) -> ToolSpec | None:
+        return self._catalog.get(name)
+
+    def tools(self) -> tuple[ToolSpec, ...]:
+        return self._catalog.specs
+
+
+@pytest.mark.anyio
+async def test_old_code_of_each_runtime_is_dispatched(tmp_path: Path) -> None:
+    root = tmp_path / "tools"
+    for library in ("asyncio", "trio"):
+        file = root / f"{library}_tools" / "rest.py"
+        file.parent.mkdir(parents=True)
+        code = f"import {library}\nasync def rest() -> dict:\n    await {library}.sleep(0)\n"
+        code += f"    return {{'ok': True, 'library': {library!r}}}\n"
+        file.write_text(f"{code}rest._mcp_runtime = {library!r}\n")
+    async with started((scanned(root, tmp_path),), tmp_path) as host:
+        for library in ("asyncio", "trio"):
+            answer = await dispatch(host, f"{library}_tools", "rest")
+            assert answer.structured is not None
+            assert answer.structured["library"] == library, answer
 
 
 # --- how a tool's code is written ----------------------------------------------------------------

@@ -113,11 +113,16 @@ def find(category: str, tool: str, ctx: Context) -> ToolSpec | None:
     if found is None:
         return None
     category, specs = found
-    for names in (_names, _stem):
+    for names in (_names, _last, _stem):
         matching = [spec for spec in specs if name in names(spec, category)]
         if len(matching) == 1:
             return matching[0]
     return None
+
+
+def namesakes(category: str, tool: str, specs: Iterable[ToolSpec]) -> list[str]:
+    """Return the names, within their category, of several tools that one name could mean."""
+    return [own_name(spec, category) for spec in specs if _plain(tool) in _last(spec, category)]
 
 
 def why_absent(tool: str) -> str:
@@ -143,6 +148,11 @@ def _plain(name: str) -> str:
 
 def _names(spec: ToolSpec, category: str) -> tuple[str, ...]:
     return (own_name(spec, category), spec.name, *spec.aliases)
+
+
+def _last(spec: ToolSpec, category: str) -> tuple[str, ...]:
+    """Tools of one name in several files are told apart by the names of these in front."""
+    return (own_name(spec, category).rpartition("__")[2],)
 
 
 def _stem(spec: ToolSpec, category: str) -> tuple[str, ...]:

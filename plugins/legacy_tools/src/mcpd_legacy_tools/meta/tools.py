@@ -75,9 +75,8 @@ def tools_get_schema(category: CategoryName, tool: ToolName, ctx: Context) -> Ca
     """Describe one tool: its parameters, its defaults, and the JSON Schema of its arguments."""
     spec = names.find(category, tool, ctx)
     if spec is None:
-        if names.members(category, ctx.tools()) is None:
-            return _no_category(category, {})
-        return _no_tool(category, tool, {})
+        groups = names.members(category, ctx.tools())
+        return _no_category(category, {}) if groups is None else _no_tool(groups, tool, {})
     found = names.members(category, [spec])
     return _result(
         {"status": "success", "schema": described(spec, found[0] if found else category)}
@@ -100,7 +99,7 @@ async def tools_dispatch(
             categories = list(names.by_category(ctx.tools()))
             return _no_category(category, {"available_categories": categories, **request}, tool)
         own = [names.own_name(each, groups[0]) for each in groups[1]]
-        return _no_tool(category, tool, {"available_tools": own, **request})
+        return _no_tool(groups, tool, {"available_tools": own, **request})
     about = {"category": category, "tool": tool, **request}
     try:
         answer = await ctx.call(spec.name, params or {}, relay=True)
@@ -157,12 +156,14 @@ def _no_category(category: str, data: Mapping[str, Any], tool: str = "") -> Call
     )
 
 
-def _no_tool(category: str, tool: str, data: Mapping[str, Any]) -> CallResult:
-    return _unknown(
-        f"Tool '{tool}' not found in category '{category}'",
-        names.why_absent(tool) or "tools_list_tools tells which there are.",
-        data,
-    )
+def _no_tool(
+    found: tuple[str, Sequence[ToolSpec]], tool: str, data: Mapping[str, Any]
+) -> CallResult:
+    category, members = found
+    hint = names.why_absent(tool) or "tools_list_tools tells which there are."
+    if several := names.namesakes(category, tool, members):
+        hint = f"Several have that name. Say which: {', '.join(several)}."
+    return _unknown(f"Tool '{tool}' not found in category '{category}'", hint, data)
 
 
 def _unknown(message: str, hint: str, data: Mapping[str, Any]) -> CallResult:
