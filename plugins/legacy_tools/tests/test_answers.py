@@ -8,6 +8,7 @@ import datetime
 import enum
 import json
 import uuid
+from collections import UserDict
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -160,6 +161,16 @@ def test_anything_else_is_an_error_that_names_its_place() -> None:
     assert not caught.value.retryable
     with pytest.raises(InvalidOutput, match=r": a Handle\."):
         as_json(Handle(), of="t")
+
+
+class Large(UserDict[str, Any]):
+    def __iter__(self) -> Any:
+        raise MemoryError
+
+
+def test_a_lack_of_memory_is_told_as_that() -> None:
+    with pytest.raises(MemoryError):
+        as_json({"rows": Large()}, of="t")
 
 
 def test_what_contains_itself_is_an_error_too() -> None:

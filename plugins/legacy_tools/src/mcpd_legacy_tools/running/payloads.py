@@ -38,11 +38,15 @@ def as_json(value: Any, *, of: str) -> Any:
     """
     try:
         return _converted(value)
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - a boundary: anybody's objects are read
         # Perhaps because of bytes or of half a character, which nobody is asked about. They are
         # rare, and everything else is read much faster without looking for them.
         try:
             return _converted(_spelt_out(value, 0))
+        except MemoryError:
+            raise
         except Exception as error:
             raise _unfit(value, of) from error
 
