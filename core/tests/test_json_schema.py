@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpd_core.json_schema import MAX_DEPTH, SchemaProblem, check, cleaned
+from mcpd_core.json_schema import MAX_DEPTH, Known, SchemaProblem, check, cleaned
 
 
 def problem(schema: object) -> str:
@@ -167,3 +167,52 @@ def _without_lists_of_items(value: Any) -> Any:
             if not (key == "items" and isinstance(item, list))
         }
     return [_without_lists_of_items(item) for item in value] if isinstance(value, list) else value
+
+
+# --- what several schemas have in common ----------------------------------------------------------
+
+
+def with_argument(schema: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": schema}}
+
+
+def test_arguments_of_one_kind_share_their_schema() -> None:
+    known: Known = {}
+    first, second, third = (
+        check(with_argument({"type": kind, "description": "How\x1b many."}), known)["properties"]
+        for kind in ("integer", "integer", "number")
+    )
+    assert first["a"] is second["a"]
+    assert first["a"] == {"type": "integer", "description": "How many."}
+    assert third["a"] == {"type": "number", "description": "How many."}
+
+
+@pytest.mark.parametrize("one", [True, 1, 1.0])
+def test_what_only_looks_equal_is_kept_apart(one: Any) -> None:
+    known: Known = {}
+    for other in (True, 1, 1.0):
+        check(with_argument({"default": other}), known)
+    (kept,) = check(with_argument({"default": one}), known)["properties"].values()
+    assert repr(kept["default"]) == repr(one)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "nonsense"}, {"$ref": "#/$defs/gone"}, {"minimum": float("nan")}, {"enum": {1, 2}}],
+)
+def test_what_is_wrong_is_found_however_often_it_comes(schema: Any) -> None:
+    known: Known = {}
+    check({**with_argument({"$ref": "#/$defs/gone"}), "$defs": {"gone": {}}}, known)
+    for _ in range(2):
+        with pytest.raises(SchemaProblem):
+            check(with_argument(copy.deepcopy(schema)), known)
+
+
+def test_a_known_schema_counts_only_where_it_can_be_nested_as_deep() -> None:
+    known: Known = {}
+    deep: dict[str, Any] = {}
+    for _ in range((MAX_DEPTH - 3) // 2):
+        deep = {"not": {"not": deep}}
+    check(with_argument(copy.deepcopy(deep)), known)
+    with pytest.raises(SchemaProblem, match="nested"):
+        check(with_argument({"not": {"not": deep}}), known)

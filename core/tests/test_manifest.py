@@ -367,3 +367,23 @@ def test_whatever_a_manifest_holds_is_read_or_refused(
             assert isinstance(read(content), PluginManifest)
         except ManifestError:
             continue  # refused, and not with any other exception
+
+
+def test_many_tools_keep_what_they_have_in_common_once() -> None:
+    items = [
+        {
+            "name": f"t{n}",
+            "entry": "m:f",
+            "source": "/srv/tools/" + "a.py",
+            "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+        }
+        for n in range(250)
+    ]
+    specs = parse_tools(items, plugin="p", runtime="asyncio")
+    assert [spec.name for spec in specs] == [f"t{n}" for n in range(250)]
+    assert len({id(spec.input_schema["properties"]["a"]) for spec in specs}) == 1
+    assert len({id(spec.source) for spec in specs}) == 1
+    assert len({id(spec.annotations) for spec in specs}) == 1
+    # They are nobody else's: what a provider does with its items later changes nothing.
+    items[0]["input_schema"]["properties"]["a"]["type"] = "string"  # type: ignore[index]
+    assert specs[0].input_schema["properties"]["a"] == {"type": "integer"}

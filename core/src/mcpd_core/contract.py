@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from typing import Any
@@ -54,6 +54,14 @@ def plain(items: object) -> object:
         raise Problem("", f"it cannot be JSON ({error_text(exc)})") from None
 
 
+def plain_each(items: Sequence[object], at_a_time: int = 100) -> Iterator[Any]:
+    """Copy the items of an array as `plain` does; not all at once, because they may be large."""
+    for start in range(0, len(items), at_a_time):
+        copied = plain(items[start : start + at_a_time])
+        assert isinstance(copied, list)
+        yield from copied
+
+
 def _as_dict(value: object) -> dict[Any, Any]:
     if isinstance(value, Mapping):
         return dict(value)
@@ -76,12 +84,20 @@ def read_tools(items: object, path: str, plugin: str, runtime: RuntimeName) -> t
     :param path: the place, for messages.
     :raises Problem: when it is not a proper one.
     """
+    return read_each_tool(as_array(items, path), path, plugin, runtime)
+
+
+def read_each_tool(
+    items: Iterable[Any], path: str, plugin: str, runtime: RuntimeName
+) -> tuple[ToolSpec, ...]:
+    """Read tools as `read_tools` does, from an array that need not be there all at once."""
     specs = []
     owner: dict[str, str] = {}
     limits: dict[str, int | None] = {}
-    for i, item in enumerate(as_array(items, path)):
+    same = _Same()
+    for i, item in enumerate(items):
         where = f"{path}[{i}]"
-        spec = _tool(as_object(item, where), where, plugin, runtime)
+        spec = _tool(as_object(item, where), where, plugin, runtime, same)
         for name in (spec.name, *spec.aliases):
             if name in owner:
                 raise Problem(where, f"the name {name!r} is taken by {owner[name]} already")
@@ -94,13 +110,36 @@ def read_tools(items: object, path: str, plugin: str, runtime: RuntimeName) -> t
     return tuple(specs)
 
 
-def _tool(item: Mapping[str, Any], path: str, plugin: str, runtime: RuntimeName) -> ToolSpec:
+class _Same:
+    """What tools of one list have in common, to be kept once.
+
+    :ivar schemas: see `json_schema.check`.
+    :ivar texts: by themselves.
+    """
+
+    def __init__(self) -> None:
+        self.schemas: json_schema.Known = {}
+        self.texts: dict[str, str] = {}
+
+
+#: The keys whose texts many tools of a list have in common.
+_COMMON = frozenset({"category", "loader", "placement", "process", "runtime", "source"})
+_SCHEMAS = frozenset({"input_schema", "output_schema"})
+
+
+def _tool(
+    item: Mapping[str, Any], path: str, plugin: str, runtime: RuntimeName, same: _Same
+) -> ToolSpec:
     # A listing reads hundreds of tools: only the keys that are there are looked at.
     facts: dict[str, Any] = {}
     for key, value in item.items():
-        check = _CHECKS.get(key)
-        if check is not None and value is not None:
-            facts[key] = check(value, f"{path}.{key}")
+        if value is None:
+            continue
+        if key in _SCHEMAS:
+            facts[key] = _object_schema(value, f"{path}.{key}", same.schemas)
+        elif (check := _CHECKS.get(key)) is not None:
+            checked = check(value, f"{path}.{key}")
+            facts[key] = same.texts.setdefault(checked, checked) if key in _COMMON else checked
     if "name" not in facts:
         raise Problem(path, "has no name")
     if "entry" not in facts:
@@ -239,22 +278,20 @@ def _annotations(value: object, path: str) -> Annotations:
     )
 
 
-def _object_schema(value: object, path: str) -> dict[str, Any]:
+def _object_schema(value: object, path: str, known: json_schema.Known) -> dict[str, Any]:
     try:
-        return json_schema.check(value)
+        return json_schema.check(value, known)
     except SchemaProblem as problem:
         raise Problem(path + problem.place, problem.problem) from None
 
 
-#: What a key of a tool must hold; the keys are the fields of `ToolSpec`.
+#: What a key of a tool must hold; with the schemas, the keys are the fields of `ToolSpec`.
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "name": _tool_name,
     "description": as_text,
-    "input_schema": _object_schema,
     "entry": as_reference,
     "title": as_line,
     "category": as_line,
-    "output_schema": _object_schema,
     "annotations": _annotations,
     "runtime": as_runtime,
     "placement": _placement,

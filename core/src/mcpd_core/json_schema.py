@@ -10,6 +10,7 @@ words only when something is wrong there.
 from __future__ import annotations
 
 import copy
+import marshal
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
@@ -41,10 +42,16 @@ class SchemaProblem(Exception):
         return "".join(f".{key}" for key in self.path)
 
 
-def check(schema: object) -> dict[str, Any]:
+#: Sound schemas of single values, by what they were made of.
+Known = dict[bytes, Any]
+
+
+def check(schema: object, known: Known | None = None) -> dict[str, Any]:
     """Refuse what is no schema of an object, and clean the texts in what is one.
 
     :param schema: JSON data that belongs to the caller; its texts are cleaned in place.
+    :param known: what has been found in other schemas. Arguments like theirs are not looked at
+        again, and share their schema: hundreds of tools have a few kinds of arguments.
     :returns: the schema.
     :raises SchemaProblem: naming the place.
     """
@@ -52,7 +59,7 @@ def check(schema: object) -> dict[str, Any]:
         raise SchemaProblem(f"must be an object, not {brief(schema)}")
     if schema.get("type") != "object":
         raise _at("type", SchemaProblem(f'must be "object", not {brief(schema.get("type"))}'))
-    document = _Document()
+    document = _Document(known)
     document.schema(schema, 1)
     document.check_references(schema)
     return schema
@@ -91,7 +98,8 @@ def _type_name(value: object) -> str:
 class _Document:
     """One schema with all that is in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known | None = None) -> None:
+        self._known = known
         self._references: list[str] = []
         self._anchors: set[str] = set()
         self._has_ids = False
@@ -156,12 +164,33 @@ class _Document:
         if not isinstance(value, dict):
             raise SchemaProblem(f"must be an object of schemas, not {brief(value)}")
         _check_depth(depth)
+        # How deep a known schema may be nested depends on where it is.
+        read = self.schema if self._known is None or depth != 2 else self.known_schema
         for name, item in value.items():
             try:
                 _check_name(name)
-                self.schema(item, depth + 1)
+                same = read(item, depth + 1)
             except SchemaProblem as problem:
                 raise _at(str(name), problem) from None
+            if same is not None:
+                value[name] = same
+
+    def known_schema(self, value: Any, depth: int) -> Any:
+        """Read a schema unless one like it is known.
+
+        :returns: the known one, or ``None``.
+        """
+        assert self._known is not None
+        try:
+            key = marshal.dumps(value, 2)
+        except ValueError:
+            key = b"$"  # it is not JSON data, which the reader says better
+        if (same := self._known.get(key)) is not None:
+            return same
+        self.schema(value, depth)
+        if b"$" not in key:  # references are for each document to follow
+            self._known[key] = value
+        return None
 
     def text(self, value: Any, depth: int) -> None:
         _text(value)

@@ -29,6 +29,8 @@ from .contract import (
     facts_of,
     no_arguments,
     plain,
+    plain_each,
+    read_each_tool,
     read_tools,
 )
 from .errors import ManifestError, PluginLoadError
@@ -102,6 +104,8 @@ def parse_tools(items: object, *, plugin: str, runtime: RuntimeName) -> tuple[To
     :raises ManifestError: when it is not a proper one.
     """
     try:
+        if isinstance(items, (list, tuple)):
+            return read_each_tool(plain_each(items), "tools", plugin, runtime)
         return read_tools(plain(items), "tools", plugin, runtime)
     except Problem as problem:
         raise ManifestError(

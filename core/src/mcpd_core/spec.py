@@ -119,7 +119,7 @@ class ToolSpec:
     title: str = ""
     category: str = ""
     output_schema: Mapping[str, Any] | None = None
-    annotations: Annotations = field(default_factory=Annotations)
+    annotations: Annotations = Annotations()
     runtime: RuntimeName = "asyncio"
     placement: Placement = "loop"
     timeout: float | None = None
