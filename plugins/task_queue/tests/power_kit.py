@@ -8,14 +8,21 @@ name that was made or removed may be as before until the file, or its directory,
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
 
 from mcpd_core import CallResult, Principal, Progress
+from mcpd_task_queue import blobs, syncing
 from mcpd_task_queue.records import LogLine, NewTask, Note, Renewal, Reported, Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 
@@ -94,6 +101,8 @@ class Disk:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._safe: dict[str, _File] = {path: _File(data) for path, data in files.items()}
         self._now = dict(self._safe)
+        #: Folders that were made, and whether that is safe.
+        self._folders: dict[str, bool] = {}
 
     def apply(self, operation: Operation) -> None:
         """Let one more operation happen."""
@@ -107,19 +116,40 @@ class Disk:
             self._now.pop(path, None)
             if operation.lasting:
                 self._safe.pop(path, None)
+        elif operation.kind == "folder":
+            self._folders.setdefault(path, False)
+        elif operation.kind == "flush":
+            self._now[path].sync()
+        elif operation.kind == "rename":
+            self._now[operation.to] = self._now.pop(path)
+        elif operation.kind == "names":
+            self._sync_names(path)
         elif operation.kind == "sync":
             self._now[path].sync()
             if self._safe.get(path) is not self._now[path]:
                 # With the first sync of a new file SQLite syncs its directory, all names in it.
-                self._safe = dict(self._now)
+                self._sync_names(os.path.dirname(path))
         else:
             self._now[path].pending.append(operation)
+
+    def _sync_names(self, folder: str) -> None:
+        for made in self._folders:
+            self._folders[made] |= os.path.dirname(made) == folder
+        for path in {*self._safe, *self._now}:
+            if os.path.dirname(path) == folder:
+                self._safe.pop(path, None)
+                if path in self._now:
+                    self._safe[path] = self._now[path]
+
+    def _is_safe(self, path: str) -> bool:
+        """Whether none of the folders of a file may be gone."""
+        return all(safe for made, safe in self._folders.items() if path.startswith(f"{made}/"))
 
     def left(self, cut: Cut, chance: random.Random) -> dict[str, bytes]:
         """Return the files that a cut right now leaves."""
         names = self._now
         if cut == "synced" or (cut != "killed" and chance.random() < 0.5):
-            names = self._safe
+            names = {path: file for path, file in self._safe.items() if self._is_safe(path)}
         return {path: file.left(cut, chance) for path, file in names.items()}
 
 
@@ -166,6 +196,51 @@ def contents(database: Path) -> str:
         return digest.hexdigest()
     finally:
         connection.close()
+
+
+@contextmanager
+def watching_blobs(folder: Path, watcher: Watcher) -> Iterator[None]:
+    """Have a watcher told what the store of large results does to the files of a folder.
+
+    What is written into a file counts from its flush on: before that nothing of it is promised.
+    """
+    paths: dict[int, str] = {}
+    real = {name: getattr(Path, name) for name in ("mkdir", "rename", "unlink")}
+
+    def open_(path: Path, flags: int, mode: int) -> int:
+        descriptor = os.open(path, flags, mode)
+        paths[descriptor] = str(path)
+        watcher.after(Operation("open", str(path)))
+        return descriptor
+
+    def fsync(descriptor: int) -> None:
+        os.fsync(descriptor)
+        path = paths[descriptor]
+        watcher.after(Operation("write", path, data=Path(path).read_bytes()))
+        watcher.after(Operation("flush", path))
+
+    def sync(path: Path) -> None:
+        syncing.sync(path)
+        watcher.after(Operation("names", str(path)))
+
+    def noting(name: str, kind: Literal["folder", "rename", "delete"]) -> Callable[..., Any]:
+        def call(path: Path, *args: Any, **options: Any) -> Any:
+            answer = real[name](path, *args, **options)
+            if str(path).startswith(str(folder)):
+                to = str(args[0]) if kind == "rename" else ""
+                watcher.after(Operation(kind, str(path), to=to))
+            return answer
+
+        return call
+
+    shim = SimpleNamespace(**{**vars(os), "open": open_, "fsync": fsync})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blobs, "os", shim)
+        patch.setattr(blobs, "sync", sync)
+        patch.setattr(Path, "mkdir", noting("mkdir", "folder"))
+        patch.setattr(Path, "rename", noting("rename", "rename"))
+        patch.setattr(Path, "unlink", noting("unlink", "delete"))
+        yield
 
 
 class Ticking:
@@ -270,6 +345,68 @@ def life(open_store: Callable[[], SQLiteTaskStore], clock: Ticking) -> Iterator[
     yield "purged"
     store.close().result()
     yield "closed again"
+
+
+def large_life(open_store: Callable[[], SQLiteTaskStore], clock: Ticking) -> Iterator[str]:
+    """Have results stored that are files, alone and alike, in vain and again, and removed.
+
+    :returns: the names of the steps, each when it has been acknowledged.
+    """
+    store = open_store()
+    yield "opened"
+    store.submit([_task() for _ in range(6)]).result()
+    yield "submitted"
+    tasks = store.claim("owner:1", 6, 10.0).result()
+    yield "claimed"
+    for n, letter in enumerate("aab"):
+        result = CallResult(letter * 3_000)
+        assert store.complete(tasks[n].id, tasks[n].fence, result).result().accepted
+        yield f"completed with a large {letter}"
+    late = store.complete(tasks[3].id, tasks[3].fence - 1, CallResult("c" * 3_000)).result()
+    assert not late.accepted
+    yield "completed in vain"
+    go = threading.Event()
+    held = store._writer.do(lambda _: go.wait(10))
+    both = [
+        store.complete(tasks[n].id, tasks[n].fence, CallResult(letter * 3_000))
+        for n, letter in ((3, "c"), (4, "d"))
+    ]
+    while store._writer._queue.qsize() < 2:
+        time.sleep(0.001)
+    go.set()
+    assert held.result()
+    assert all(each.result().accepted for each in both)
+    yield "completed two in one commit"
+    clock.now += 8 * 86_400.0
+    assert store.sweep().result().purged == 5
+    yield "purged"
+    store.close().result()
+    store = open_store()
+    yield "opened again"
+    store.submit([_task()]).result()
+    yield "submitted again"
+    store.recover("owner:2").result()
+    yield "recovered"
+    (task, *_) = store.claim("owner:2", 6, 10.0).result()
+    yield "claimed again"
+    assert store.complete(task.id, task.fence, CallResult("a" * 3_000)).result().accepted
+    yield "completed with what had been removed"
+    store.close().result()
+    yield "closed"
+
+
+def references(database: Path) -> list[str]:
+    """Return the names of the files that the tasks of a database refer to."""
+    connection = sqlite3.connect(f"{database.as_uri()}?vfs=unix", uri=True)
+    try:
+        found = connection.execute("SELECT blob FROM payload WHERE blob IS NOT NULL").fetchall()
+    except sqlite3.OperationalError as error:
+        # The tables were not all made yet.
+        assert "no such" in str(error)
+        return []
+    finally:
+        connection.close()
+    return [name for (name,) in found]
 
 
 def _task(**options: object) -> NewTask:

@@ -1,5 +1,5 @@
-"""A database that the first version of the plugin made becomes one of this version, with all that
-is in it. Its tables are written down here as they were."""
+"""A database that an earlier version of the plugin made becomes one of this version, with all that
+is in it. The tables of the first version are written down here as they were."""
 
 from __future__ import annotations
 
@@ -206,3 +206,190 @@ def test_a_migrated_database_is_like_a_new_one(old: Path, open_store: OpenStore)
     for name in ("tasks.db", "new.db"):
         open_store(name).close().result(10)
     assert tables(old) == tables(old.with_name("new.db"))
+
+
+# --- every state, from every format ---------------------------------------------------------------
+
+#: When what is stored was stored, and ended, and when what is scheduled is due (see `Clock`).
+THEN, ENDED, DUE = 1_600_000_000.0, 1_699_999_990.0, 1_700_000_010.0
+RESULT = '{"text":"3","structured":{"sum":3}}'
+ERROR = '{"code":"tool_failed","message":"No."}'
+
+#: By name: the state, further columns, and what is in its payload; all that format 1 knows.
+ROWS: dict[str, tuple[str, dict[str, Any], tuple[str | None, str | None]]] = {
+    "ready": ("ready", {}, (None, None)),
+    "failed once": ("ready", {"attempts": 1, "fence": 1, "reason": "No."}, (None, ERROR)),
+    "delayed": ("scheduled", {"run_at": DUE}, (None, None)),
+    "to be retried": ("scheduled", {"run_at": DUE, "attempts": 1, "fence": 1}, (None, ERROR)),
+    "given back": ("scheduled", {"run_at": DUE + 9e6, "releases": 2, "fence": 2}, (None, None)),
+    "running": ("running", {"repeatable": 1}, (None, None)),
+    "running once": ("running", {"delivery": "at_most_once", "max_attempts": 1}, (None, None)),
+    "being cancelled": ("running", {"cancelling": 1}, (None, None)),
+    "succeeded": ("succeeded", {"finished_at": ENDED, "attempts": 1}, (RESULT, None)),
+    "failed": ("failed", {"finished_at": ENDED, "attempts": 1}, (None, ERROR)),
+    "cancelled": ("cancelled", {"finished_at": ENDED}, (None, None)),
+    "dead": ("dead", {"finished_at": ENDED, "attempts": 3}, (None, ERROR)),
+    "uncertain": ("uncertain", {"attempts": 1}, (None, None)),
+}
+#: What came with format 2.
+LATER_ROWS: dict[str, tuple[str, dict[str, Any], tuple[str | None, str | None]]] = {
+    "paused": ("paused", {"queue": "held"}, (None, None)),
+    "recurring": (
+        "scheduled",
+        {"run_at": DUE, "cron": "* * * * *", "timezone": "UTC", "queue": "again"},
+        (None, None),
+    ),
+    "of a worker": ("running", {"repeatable": 1, "worker": "w"}, (None, None)),
+}
+
+
+@pytest.fixture(params=[1, 2, 3])
+def every(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """A database of an early format with rows in every state; the ids by name."""
+    version: int = request.param
+    path = tmp_path / "tasks.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    for statement in VERSION_1:
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('instance', 'the-same-as-ever')")
+    connection.execute("PRAGMA application_id = 0x6D635451")
+    connection.execute("PRAGMA user_version = 1")
+    schema.migrate(connection, path, schema.MIGRATIONS[:version])
+    ids = {}
+    rows = ROWS | (LATER_ROWS if version > 1 else {})
+    for seq, (name, (state, extra, payload)) in enumerate(rows.items(), start=1):
+        ids[name] = f"{seq:032x}"
+        columns: dict[str, Any] = {
+            "seq": seq,
+            "id": ids[name],
+            "tool": "add",
+            "state": state,
+            "principal_kind": ME.kind,
+            "principal_id": ME.id,
+            "principal_name": ME.name,
+            "client": f"client{seq % 2}",
+            "queue": "default",
+            "priority": 0,
+            "delivery": "at_least_once",
+            "repeatable": 0,
+            "max_attempts": 3,
+            "tags": json.dumps(["old"] if seq % 2 else []),
+            "digest": bytes.fromhex(DIGEST),
+            "created_at": THEN,
+            "updated_at": THEN,
+            "events": 1,
+            **extra,
+        }
+        if state == "running":
+            columns |= {"owner": "dead:1", "lease_until": 1.0, "attempts": 1, "fence": 1}
+            columns["started_at"] = THEN
+        marks = ", ".join("?" * len(columns))
+        connection.execute(
+            f"INSERT INTO task ({', '.join(columns)}) VALUES ({marks})", tuple(columns.values())
+        )
+        connection.execute("INSERT INTO payload VALUES (?, '{\"a\":1}', ?, ?)", (seq, *payload))
+        connection.execute(
+            "INSERT INTO event VALUES (?, 1, ?, 'submitted', 'ready', 0, '')", (seq, THEN)
+        )
+    if version > 1:
+        connection.execute(
+            "INSERT INTO pause VALUES (?, ?, 'held', ?, 'later')", (ME.kind, ME.id, THEN)
+        )
+    if version > 2:
+        connection.execute(
+            "INSERT INTO ready_tag SELECT principal_kind, principal_id, queue, value, priority, seq"
+            " FROM task, json_each(task.tags) WHERE state = 'ready'"
+        )
+    connection.close()
+    return ids
+
+
+def look(store: SQLiteTaskStore, task_id: str) -> Any:
+    snapshot = store.get(ME, task_id, payload=True, events=9, failures=True).result(10)
+    assert snapshot is not None
+    return snapshot.task
+
+
+def test_every_row_of_an_old_database_is_as_it_was(
+    every: dict[str, str], open_store: OpenStore
+) -> None:
+    store = open_store()
+    for name, task_id in every.items():
+        state, extra, (result, error) = (ROWS | LATER_ROWS)[name]
+        task = look(store, task_id)
+        assert task.state == state, name
+        assert task.queue == extra.get("queue", "default")
+        assert task.arguments == {"a": 1}
+        assert task.result == (None if result is None else CallResult("3", {"sum": 3}))
+        assert (task.error or {}).get("code") == (None if error is None else "tool_failed")
+        assert (task.fairness_key, task.run_at) == (task.client, extra.get("run_at"))
+        assert (task.cron, task.worker) == (extra.get("cron"), extra.get("worker"))
+    health = store.health()
+    assert health.ok
+    assert sum(health.counts.values()) == len(every)
+
+
+def test_every_row_of_an_old_database_goes_on(
+    every: dict[str, str], open_store: OpenStore, clock: Any
+) -> None:
+    store = open_store()
+    while store.recover("new:1").result(10).more:
+        pass
+
+    def states() -> dict[str, str]:
+        return {name: look(store, task_id).state for name, task_id in every.items()}
+
+    waiting = {"delayed": "scheduled", "to be retried": "scheduled"}
+    settled = {name: name for name in ("succeeded", "failed", "cancelled", "dead", "uncertain")}
+    recovered = {
+        "ready": "ready",
+        "failed once": "ready",
+        "given back": "ready",
+        "running": "ready",
+        "running once": "uncertain",
+        "being cancelled": "cancelled",
+        **waiting,
+        **settled,
+    }
+    if "paused" in every:
+        recovered |= {"paused": "paused", "recurring": "scheduled", "of a worker": "ready"}
+    assert states() == recovered
+    clock.advance(DUE - clock.wall + 60)
+    store.sweep().result(10)
+    if "paused" in every:
+        assert store.resume(ME, "held").result(10).tasks == 1
+        assert look(store, every["recurring"]).state == "scheduled"
+    for name in ("failed", "cancelled", "dead", "uncertain"):
+        changed = store.retry(ME, every[name]).result(10)
+        assert changed is not None
+        assert (changed.done, changed.state) == (True, "ready"), name
+    cancelled = store.cancel(ME, every["ready"]).result(10)
+    assert cancelled is not None
+    assert cancelled.outcome == "cancelled"
+    for turn in range(2):
+        started = store.claim("new:1", 99, 30).result(10)
+        for task in started:
+            assert store.complete(task.id, task.fence, CallResult("4")).result(10).accepted
+        assert bool(started) == (turn == 0)
+    done = states()
+    assert done.pop("ready") == "cancelled"
+    assert done.pop("running once") == "uncertain"
+    assert done.pop("being cancelled") == "cancelled"
+    assert done.pop("recurring", "scheduled") == "scheduled"
+    assert set(done.values()) == {"succeeded"}
+    if "recurring" in every:
+        (fired,) = store.find(ME, Filter(schedule_id=every["recurring"])).result(10).tasks
+        assert fired.state == "succeeded"
+
+
+def test_every_row_of_an_old_database_is_purged_in_time(
+    every: dict[str, str], open_store: OpenStore, clock: Any
+) -> None:
+    store = open_store(retention=60.0)
+    assert store.sweep().result(10).purged == 0
+    clock.advance(51)
+    assert store.sweep().result(10).purged == 4
+    left = {task.id for task in store.find(ME, Filter(), limit=50).result(10).tasks}
+    gone = {name for name, task_id in every.items() if task_id not in left}
+    assert gone == {"succeeded", "failed", "cancelled", "dead"}

@@ -13,18 +13,34 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mcpd_task_queue.blobs import blob_path
+from mcpd_task_queue.layout import BLOBS
 from mcpd_task_queue.records import NewTask
 from mcpd_task_queue.sqlite import SQLiteTaskStore, schema
 from mcpd_task_queue.sqlite.connection import Durability
+from mcpd_task_queue.sqlite.engine import INLINE_RESULT
 
-from .power_kit import ME, Cut, Disk, Recorder, Ticking, contents, life
+from .power_kit import (
+    ME,
+    Cut,
+    Disk,
+    Recorder,
+    Ticking,
+    contents,
+    large_life,
+    life,
+    references,
+    watching_blobs,
+)
 from .vfs_kit import UNAVAILABLE, interposed
 
 EVERYTHING = os.environ.get("MCPD_FAULTS") == "all"
@@ -42,17 +58,24 @@ class Aftermath:
     """Puts what a cut left where it was, and looks at it. Files that were seen before are skipped.
 
     :ivar tried: how many different images were looked at.
+    :ivar results: how many files with results were found whole.
     """
 
     folder: Path
     tried: int = 0
+    results: int = 0
     _seen: set[tuple[bytes, frozenset[str]]] = field(default_factory=set)
 
     def database(self, files: dict[str, bytes]) -> Path:
         for path in self.folder.glob("tasks.db*"):
             path.unlink()
+        shutil.rmtree(self.folder / BLOBS, ignore_errors=True)
         for name, data in files.items():
-            (self.folder / Path(name).name).write_bytes(data)
+            place = self.folder / Path(name).name
+            if f"/{BLOBS}/" in name:
+                place = self.folder / BLOBS / place.name[:2] / place.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
         return self.folder / "tasks.db"
 
     def check(self, files: dict[str, bytes], allowed: set[str], what: str) -> None:
@@ -67,6 +90,11 @@ class Aftermath:
         self.tried += 1
         found = contents(self.database(files))
         assert found in allowed, f"{what}: what is there was never acknowledged as it is"
+        for name in references(self.database(files)):
+            file = blob_path(self.folder / BLOBS, name)
+            assert file.exists(), f"{what}: a task succeeded, and its result is not there"
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == name, f"{what}: half a result"
+            self.results += 1
         if EVERYTHING or self.tried % 20 == 0:
             work(self.database(files), what)
 
@@ -102,7 +130,13 @@ def aftermath(tmp_path: Path) -> Aftermath:
 def record(tmp_path: Path) -> Callable[..., Recorder]:
     """Record a whole life of the store, or the first steps of one."""
 
-    def record(*, durability: Durability = "full", until: str = "") -> Recorder:
+    def record(
+        *,
+        durability: Durability = "full",
+        until: str = "",
+        life: Callable[..., Iterator[str]] = life,
+        inline: int = INLINE_RESULT,
+    ) -> Recorder:
         folder = tmp_path / "life"
         folder.mkdir(exist_ok=True)
         recorder = Recorder(folder / "tasks.db")
@@ -114,13 +148,14 @@ def record(tmp_path: Path) -> Callable[..., Recorder]:
                 SQLiteTaskStore(
                     folder / "tasks.db",
                     durability=durability,
+                    inline_result=inline,
                     clock=lambda: clock.now,
                     monotonic=lambda: clock.now,
                 )
             )
             return opened[-1]
 
-        with interposed(folder, recorder):
+        with interposed(folder, recorder), watching_blobs(folder, recorder):
             try:
                 for step in life(open_store, clock):
                     recorder.mark()
@@ -175,6 +210,27 @@ def test_whenever_the_power_fails_what_was_acknowledged_is_there(
     for index, _, files, what in cuts(recorder, recorder.marks[0][0]):
         aftermath.check(files, recorder.allowed(index), what)
     assert aftermath.tried > 200
+
+
+@pytest.mark.parametrize("left_behind", [False, True], ids=["new folders", "folders left behind"])
+def test_whenever_the_power_fails_the_large_result_of_a_success_is_there(
+    record: Callable[..., Recorder], aftermath: Aftermath, tmp_path: Path, left_behind: bool
+) -> None:
+    def led(*args: Any) -> Iterator[str]:
+        if left_behind:
+            # By a process that was killed before it could make their names safe.
+            blobs = tmp_path / "life" / BLOBS
+            for folder in (blobs, *(blobs / f"{n:02x}" for n in range(256))):
+                folder.mkdir()
+        yield from large_life(*args)
+
+    recorder = record(life=led, inline=1_000)
+    kinds = [operation.kind for operation in recorder.log]
+    assert kinds.count("flush") >= 5
+    assert kinds.count("delete") >= 4
+    for index, _, files, what in cuts(recorder, recorder.marks[0][0]):
+        aftermath.check(files, recorder.allowed(index), what)
+    assert aftermath.results > 50
 
 
 def test_less_durability_may_cost_the_latest_changes_but_no_order_and_no_sense(

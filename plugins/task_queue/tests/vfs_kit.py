@@ -64,18 +64,24 @@ class _Methods(ctypes.Structure):
 
 
 class Operation(NamedTuple):
-    """Something that SQLite does to a file.
+    """Something that SQLite does to a file, or (the last four kinds) the store of large results.
 
+    :ivar kind: ``sync`` is of a file with its name, as SQLite does it; ``flush`` of its content
+        alone, ``names`` of the names in a folder.
     :ivar offset: where a write begins; the new size, when it is cut.
     :ivar lasting: of an opening: the file was there already; of a deletion: the directory is
         synced.
+    :ivar to: what it is renamed to.
     """
 
-    kind: Literal["open", "write", "truncate", "sync", "delete"]
+    kind: Literal[
+        "open", "write", "truncate", "sync", "delete", "folder", "flush", "names", "rename"
+    ]
     path: str
     offset: int = 0
     data: bytes = b""
     lasting: bool = False
+    to: str = ""
 
 
 class Watcher:

@@ -46,6 +46,8 @@ class BlobStore:
         #: that is going to: another one has asked at another time whether they are in use.
         self._doomed: dict[str, object] = {}
         self._parts: set[str] = set()
+        #: Folders whose names are known to be on the disk.
+        self._lasting: set[Path] = set()
         #: For each of those who want everything to stay: what would have been removed but for them.
         self._spared: dict[object, set[str]] = {}
 
@@ -64,6 +66,7 @@ class BlobStore:
         path = self.path(name)
         self._hold(name)
         try:
+            self._make(path.parent)
             if not _has(path, data):
                 self._write(path, data)
             # Also when it was there: who made it may have died before its name was on the disk.
@@ -96,12 +99,17 @@ class BlobStore:
             if not self._held[name]:
                 del self._held[name]
 
+    def _make(self, folder: Path) -> None:
+        """Have a folder of contents, whose name is on the disk."""
+        for each in (self.folder, folder):
+            # That it is there is not enough: who made it may have died, or may be a step behind.
+            if each not in self._lasting or not each.is_dir():
+                each.mkdir(mode=0o700, exist_ok=True)
+                sync(each.parent)
+                self._lasting.add(each)
+
     def _write(self, path: Path, data: bytes) -> None:
         part = path.with_name(secrets.token_hex(8) + _PART)
-        for folder in (self.folder, path.parent):
-            if not folder.is_dir():
-                folder.mkdir(mode=0o700, exist_ok=True)
-                sync(folder.parent)
         with self._lock:
             self._parts.add(part.name)
         try:
