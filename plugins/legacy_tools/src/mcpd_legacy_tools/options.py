@@ -6,7 +6,6 @@ Listing tools reads it, too, which must not import pydantic; so the rules are he
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -131,6 +130,8 @@ def _values(
     for key, value in table.items():
         where = f"{place}{key}"
         if key not in known:
+            import difflib  # only messages need it
+
             close = difflib.get_close_matches(str(key), sorted(known), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise OptionsError(where, f"there is no such setting{hint}")

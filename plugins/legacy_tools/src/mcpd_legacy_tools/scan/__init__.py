@@ -2,7 +2,7 @@
 
 - `sources`: where the trees are, and which files they hold.
 - `modules`: one file: `scope` (its names), `signatures`, `annotations`, `docstrings`, `markers`,
-  `classes`, `rules`. Only this part needs `ast`; a scan from the cache does without.
+  `classes`, `rules`, `reexports`. Only this part needs `ast`; a scan from the cache does without.
 - `marking`: which of its tools show made-up data.
 - `cache`: what files were found to hold, kept from one listing to the next.
 - `catalog`: selection, names, collisions.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options import Options
@@ -25,6 +24,7 @@ from .sources import LARGEST_FILE, SourceFile, files_of, trees_of
 
 if TYPE_CHECKING:
     from .marking import Marker
+    from .reexports import Definitions
 
 
 def scan(options: Options, *, cache: bool = True) -> Scan:
@@ -44,52 +44,55 @@ def scan(options: Options, *, cache: bool = True) -> Scan:
         for tree in trees:
             files, wrong = files_of(tree)
             problems += wrong
-            made_up = _MadeUp(tree)
-            found.append((tree, [(file, _scanned(file, kept, made_up)) for file in files]))
+            reader = _Reader(tree, kept)
+            found.append((tree, [(file, reader.scanned(file)) for file in files]))
     kept.save()
     named = {tree.name: each for tree, each in mounted if each is not None}
     return replace(catalog(options, found, problems), tree_options=named)
 
 
-def _cache_path(options: Options, trees: list[Tree]) -> Path:
+def _cache_path(options: Options, trees: list[Tree]) -> str:
     if options.cache:
-        return Path(os.path.abspath(os.path.expanduser(options.cache)))
+        return os.path.abspath(os.path.expanduser(options.cache))
     return default_path(trees, os.environ)
 
 
-def _scanned(file: SourceFile, kept: Cache, made_up: _MadeUp) -> FileScan:
-    known = kept.get(file.source, file.size, file.mtime_ns)
-    if known is not None:
-        return known
-    if file.size > LARGEST_FILE:
-        size, most = file.size / 2**20, LARGEST_FILE // 2**20
-        return FileScan(problem=f"It has {size:.1f} MiB; files above {most} MiB are not scanned.")
-    try:
-        content = _read(file.source)
-    except OSError as exc:
-        return FileScan(problem=f"It cannot be read: {exc.strerror or exc}.")
-    from .modules import scan_module  # the parser; a scan from the cache does without
+class _Reader:
+    """Reads the files of one tree that the cache does not know."""
 
-    scanned = scan_module(file.path, content)
-    made_up.mark(file, content, scanned)
-    kept.put(file.source, file.size, file.mtime_ns, scanned)
-    return scanned
-
-
-class _MadeUp:
-    """Marks what is made up, once there is a file to read; a scan from the cache does without."""
-
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, kept: Cache) -> None:
         self._tree = tree
+        self._kept = kept
+        self._definitions: Definitions | None = None
         self._marker: Marker | None = None
 
-    def mark(self, file: SourceFile, content: bytes, scanned: FileScan) -> None:
-        """Note of each tool of a file where made-up data shows."""
-        if self._marker is None:
-            from .marking import Marker
+    def scanned(self, file: SourceFile) -> FileScan:
+        """Return what a file holds."""
+        known = self._kept.get(file.source, file.size, file.mtime_ns)
+        if known is not None:
+            return known
+        if file.size > LARGEST_FILE:
+            size, most = file.size / 2**20, LARGEST_FILE // 2**20
+            return FileScan(problem=f"It has {size:.1f} MiB; files above {most} MiB are not read.")
+        try:
+            content = _read(file.source)
+        except OSError as exc:
+            return FileScan(problem=f"It cannot be read: {exc.strerror or exc}.")
+        scanned = self._examined(file, content)
+        self._kept.put(file.source, file.size, file.mtime_ns, scanned)
+        return scanned
 
-            self._marker = Marker(self._tree)
+    def _examined(self, file: SourceFile, content: bytes) -> FileScan:
+        # They need the parser, which a scan from the cache does without.
+        from .marking import Marker
+        from .modules import scan_module
+        from .reexports import Definitions
+
+        if self._definitions is None or self._marker is None:
+            self._definitions, self._marker = Definitions(self._tree.root), Marker(self._tree)
+        scanned = scan_module(file.path, file.source, content, self._definitions)
         self._marker.mark(file, content, scanned)
+        return scanned
 
 
 def _read(source: str) -> bytes:

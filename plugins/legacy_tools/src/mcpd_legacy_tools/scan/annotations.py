@@ -17,8 +17,9 @@ Schema: TypeAlias = "dict[str, Any]"
 
 #: Types within types; nobody writes more, but anybody may have generated some.
 _DEEPEST = 12
-#: Fields of a class that are described; a description of hundreds would bury the list of tools.
-_MOST_FIELDS = 60
+#: Types that one annotation is made of, in all of its classes together; a description of more would
+#: bury the list of tools.
+_MOST_PARTS = 400
 NULL: Schema = {"type": "null"}
 
 
@@ -31,14 +32,16 @@ def schema_of(node: ast.expr | None, scope: Scope) -> Schema:
         return {}
     text = scope.source(node)
     if text not in scope.schemas:
-        scope.schemas[text] = _schema(node, scope, ())
+        scope.described = 0
+        scope.schemas[text] = schema_within(node, scope, ())
     return dict(scope.schemas[text])
 
 
 def schema_of_text(text: str, scope: Scope) -> Schema:
     """Return the schema of an annotation that is written as text; nothing when it is none."""
     node = _parsed(text)
-    return {} if node is None else _schema(node, scope, ())
+    scope.described = 0
+    return {} if node is None else schema_within(node, scope, ())
 
 
 def allows_null(schema: Schema) -> bool:
@@ -69,20 +72,25 @@ def _parsed(text: str) -> ast.expr | None:
 _Within: TypeAlias = "tuple[str, ...]"
 
 
-def _schema(node: ast.expr, scope: Scope, within: _Within) -> Schema:
-    if len(within) > _DEEPEST:
+def schema_within(node: ast.expr, scope: Scope, within: _Within) -> Schema:
+    """Return the schema of an annotation that is a part of another one.
+
+    :param within: the classes and types that it is a part of.
+    """
+    scope.described += 1
+    if len(within) > _DEEPEST or scope.described > _MOST_PARTS:
         return {}
     if isinstance(node, ast.Constant):
         if node.value is None:
             return dict(NULL)
         inner = _parsed(node.value) if isinstance(node.value, str) else None
-        return {} if inner is None else _schema(inner, scope, (*within, ""))
+        return {} if inner is None else schema_within(inner, scope, (*within, ""))
     if isinstance(node, (ast.Name, ast.Attribute)):
         return _named(node, scope, within)
     if isinstance(node, ast.Subscript):
         return _subscript(node, scope, within)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return _any_of([_schema(each, scope, (*within, "")) for each in _alternatives(node)])
+        return _any_of([schema_within(each, scope, (*within, "")) for each in _alternatives(node)])
     return {}
 
 
@@ -126,14 +134,14 @@ def _named(node: ast.expr, scope: Scope, within: _Within) -> Schema:
 def _alias(node: ast.expr, scope: Scope, within: _Within) -> Schema:
     """What a name of the module stands for: another type, a NewType, or a type variable."""
     if not isinstance(node, ast.Call):
-        return _schema(node, scope, within)
+        return schema_within(node, scope, within)
     made = scope.dotted(node.func)
     if made == "NewType" and len(node.args) == 2:
-        return _schema(node.args[1], scope, within)
+        return schema_within(node.args[1], scope, within)
     if made == "TypeVar":
         bound = [each.value for each in node.keywords if each.arg == "bound"]
         choices = bound or node.args[1:]
-        return _any_of([_schema(each, scope, within) for each in choices]) if choices else {}
+        return _any_of([schema_within(each, scope, within) for each in choices]) if choices else {}
     if made in ("TypedDict", "Enum", "IntEnum", "StrEnum", "NamedTuple", "namedtuple"):
         return {"type": "object"} if made == "TypedDict" else {}
     return {}
@@ -208,19 +216,19 @@ def _subscript(node: ast.Subscript, scope: Scope, within: _Within) -> Schema:
 
 
 def _optional(items: list[ast.expr], scope: Scope, within: _Within) -> Schema:
-    return _any_of([*(_schema(item, scope, within) for item in items), NULL])
+    return _any_of([*(schema_within(item, scope, within) for item in items), NULL])
 
 
 def _union(items: list[ast.expr], scope: Scope, within: _Within) -> Schema:
-    return _any_of([_schema(item, scope, within) for item in items])
+    return _any_of([schema_within(item, scope, within) for item in items])
 
 
 def _first(items: list[ast.expr], scope: Scope, within: _Within) -> Schema:
-    return _schema(items[0], scope, within)
+    return schema_within(items[0], scope, within)
 
 
 def _annotated(items: list[ast.expr], scope: Scope, within: _Within) -> Schema:
-    schema = _schema(items[0], scope, within)
+    schema = schema_within(items[0], scope, within)
     for item in items[1:]:
         for node in _texts(item, scope):
             try:
@@ -274,7 +282,7 @@ def _set(items: list[ast.expr], scope: Scope, within: _Within) -> Schema:
 
 
 def _array_of(plain: Schema, items: list[ast.expr], scope: Scope, within: _Within) -> Schema:
-    item = _schema(items[0], scope, within)
+    item = schema_within(items[0], scope, within)
     return {**plain, "items": item} if item else plain
 
 
@@ -285,14 +293,14 @@ def _tuple(items: list[ast.expr], scope: Scope, within: _Within) -> Schema:
         return {"type": "array", "maxItems": 0}
     return {
         "type": "array",
-        "prefixItems": [_schema(item, scope, within) for item in items],
+        "prefixItems": [schema_within(item, scope, within) for item in items],
         "minItems": len(items),
         "maxItems": len(items),
     }
 
 
 def _object(items: list[ast.expr], scope: Scope, within: _Within) -> Schema:
-    value = _schema(items[1], scope, within) if len(items) == 2 else {}
+    value = schema_within(items[1], scope, within) if len(items) == 2 else {}
     return {"type": "object", "additionalProperties": value} if value else {"type": "object"}
 
 

@@ -13,33 +13,33 @@ import os
 import sys
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..records import Tree
 from .found import FileScan, Found
 
 #: To be raised with every change of what a scan finds in the same file.
-VERSION = 2
+VERSION = 3
 _KEY = f"mcpd-legacy-scan {VERSION} {sys.version_info[0]}.{sys.version_info[1]}"
 
 #: What is kept of one file: size, modification time, problem, other files, what was found.
 _Entry = list[Any]
 
 
-def default_path(trees: list[Tree], env: Mapping[str, str]) -> Path:
+def default_path(trees: list[Tree], env: Mapping[str, str]) -> str:
     """Return the file that the scan of some trees is kept in, in the user's cache directory."""
     named = "\0".join(tree.path for tree in trees).encode(errors="surrogateescape")
-    return _user_cache(env) / "mcpd-core" / f"legacy-tools-{zlib.crc32(named):08x}.json"
+    file = f"legacy-tools-{zlib.crc32(named):08x}.json"
+    return os.path.join(_user_cache(env), "mcpd-core", file)
 
 
-def _user_cache(env: Mapping[str, str]) -> Path:
+def _user_cache(env: Mapping[str, str]) -> str:
     # As platformdirs has it, which would cost more to import than reading the cache takes.
     stated = env.get("XDG_CACHE_HOME", "")
     if os.path.isabs(stated):
-        return Path(stated)
-    home = Path(os.path.expanduser("~"))
-    return home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
+        return stated
+    home = os.path.expanduser("~")
+    return os.path.join(home, *(("Library", "Caches") if sys.platform == "darwin" else (".cache",)))
 
 
 class Cache:
@@ -48,7 +48,7 @@ class Cache:
     :param path: the file; ``None`` keeps nothing.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: str | None) -> None:
         self._path = path
         self._old: dict[str, _Entry] = {} if path is None else _loaded(path)
         self._new: dict[str, _Entry] = {}
@@ -83,9 +83,10 @@ class Cache:
             errors="surrogatepass"
         )
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = os.path.dirname(self._path)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
             # Readable by its owner only: it holds texts of the user's own code.
-            descriptor, made = tempfile.mkstemp(dir=self._path.parent, prefix=".legacy-tools-")
+            descriptor, made = tempfile.mkstemp(dir=folder, prefix=".legacy-tools-")
             try:
                 with open(descriptor, "wb") as file:
                     file.write(f"{_KEY} {zlib.crc32(body):08x}\n".encode())
@@ -105,7 +106,7 @@ def _unchanged(path: str, size: int, mtime_ns: int) -> bool:
     return status.st_size == size and status.st_mtime_ns == mtime_ns
 
 
-def _loaded(path: Path) -> dict[str, _Entry]:
+def _loaded(path: str) -> dict[str, _Entry]:
     """Return what a file keeps; nothing when it is not ours, of another version, or damaged."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

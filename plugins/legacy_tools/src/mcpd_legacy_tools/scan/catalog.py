@@ -11,8 +11,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -112,8 +112,7 @@ def _name(*parts: str) -> str:
     full = "__".join(_UNFIT.sub("_", part) for part in parts)
     if len(full) <= _LONGEST_NAME:
         return full
-    digest = hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:8]
-    return f"{full[: _LONGEST_NAME - 9]}_{digest}"
+    return f"{full[: _LONGEST_NAME - 9]}_{_digest(chr(0).join(parts))}"
 
 
 def _named(
@@ -176,7 +175,7 @@ def _inner(each: _Candidate) -> str:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
+    return f"{zlib.crc32(text.encode(errors='replace')):08x}"
 
 
 # --- records -------------------------------------------------------------------------------------

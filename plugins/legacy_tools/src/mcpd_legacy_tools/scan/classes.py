@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .annotations import Schema
+from .data_classes import lineage as lineage_of
 from .found import Found
 from .literals import NotLiteral, value_of
 from .markers import runtime_named
@@ -24,7 +25,7 @@ def tool_class(node: ast.ClassDef, scope: Scope) -> Found | None:
 
     :returns: ``None`` when it has nothing of a tool.
     """
-    lineage = list(_lineage(node, scope))
+    lineage = lineage_of(node, scope)[::-1]
     execute = _method("execute", lineage)
     if execute is None or node.name.startswith("_"):
         return None
@@ -57,23 +58,6 @@ def tool_class(node: ast.ClassDef, scope: Scope) -> Found | None:
 
 def _worded(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
-
-
-def _lineage(node: ast.ClassDef, scope: Scope) -> Iterator[ast.ClassDef]:
-    """Return a class and those of the file that it is made from, the nearest first."""
-    seen: set[str] = set()
-    waiting = [node]
-    while waiting:
-        each = waiting.pop(0)
-        if each.name in seen:
-            continue
-        seen.add(each.name)
-        yield each
-        waiting += [
-            scope.classes[base.id]
-            for base in each.bases
-            if isinstance(base, ast.Name) and base.id in scope.classes
-        ]
 
 
 def _method(name: str, lineage: list[ast.ClassDef]) -> Function | None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from .annotations import _MOST_FIELDS, Schema, _schema, enumeration
+from .annotations import Schema, enumeration, schema_within
 from .literals import NotLiteral, value_of
 from .scope import Scope
 
 _ENUMS = frozenset(("Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"))
+_DECORATORS = frozenset(("dataclass", "define", "frozen", "attrs"))
 _RECORDS = frozenset(("TypedDict", "NamedTuple", "BaseModel"))
 
 
-def is_data(node: ast.ClassDef, scope: Scope, seen: frozenset[str] = frozenset()) -> bool:
+def is_data(node: ast.ClassDef, scope: Scope) -> bool:
     """Whether JSON can describe the instances of a class of the file."""
-    return bool(_kind(node, scope, seen))
+    return bool(_kind(node, scope))
 
 
 def schema_of_class(node: ast.ClassDef, scope: Scope, within: tuple[str, ...]) -> Schema:
@@ -23,31 +24,41 @@ def schema_of_class(node: ast.ClassDef, scope: Scope, within: tuple[str, ...]) -
 
     :param within: the classes that are being described, this one included.
     """
-    kind = _kind(node, scope, frozenset())
+    kind = _kind(node, scope)
     if kind == "enum":
         return enumeration(_members(node, scope))
     return _record(node, scope, within, kind) if kind else {}
 
 
-def _kind(node: ast.ClassDef, scope: Scope, seen: frozenset[str]) -> str:
-    if node.name in seen:
-        return ""
-    for decorator in node.decorator_list:
-        made = decorator.func if isinstance(decorator, ast.Call) else decorator
-        if scope.dotted(made).rpartition(".")[2] in ("dataclass", "define", "frozen", "attrs"):
-            return "record"
-    for base in node.bases:
-        bare = base.value if isinstance(base, ast.Subscript) else base
-        name = scope.dotted(bare).rpartition(".")[2]
-        if name in _ENUMS:
-            return "enum"
-        if name in _RECORDS:
-            return "typed dict" if name == "TypedDict" else "record"
-        if isinstance(bare, ast.Name) and bare.id in scope.classes:
-            kind = _kind(scope.classes[bare.id], scope, seen | {node.name})
-            if kind:
-                return kind
+def _kind(node: ast.ClassDef, scope: Scope) -> str:
+    for each in reversed(lineage(node, scope)):
+        for decorator in each.decorator_list:
+            made = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if scope.dotted(made).rpartition(".")[2] in _DECORATORS:
+                return "record"
+        for base in each.bases:
+            bare = base.value if isinstance(base, ast.Subscript) else base
+            name = scope.dotted(bare).rpartition(".")[2]
+            if name in _ENUMS:
+                return "enum"
+            if name in _RECORDS:
+                return "typed dict" if name == "TypedDict" else "record"
     return ""
+
+
+def lineage(node: ast.ClassDef, scope: Scope) -> list[ast.ClassDef]:
+    """Return a class and those of the file that it is made from, the nearest last."""
+    found: list[ast.ClassDef] = []
+    seen: set[str] = set()
+    waiting = [node]
+    while waiting:
+        each = waiting.pop(0)
+        if each.name not in seen:
+            seen.add(each.name)
+            found.insert(0, each)
+            bases = (base.id for base in each.bases if isinstance(base, ast.Name))
+            waiting += [scope.classes[base] for base in bases if base in scope.classes]
+    return found
 
 
 def _members(node: ast.ClassDef, scope: Scope) -> list[Any]:
@@ -76,7 +87,7 @@ def _record(node: ast.ClassDef, scope: Scope, within: tuple[str, ...], kind: str
         word.arg == "total" and isinstance(word.value, ast.Constant) and not word.value.value
         for word in node.keywords
     )
-    for owner in _lineage(node, scope, ()):
+    for owner in lineage(node, scope):
         for statement in owner.body:
             if not isinstance(statement, ast.AnnAssign) or not isinstance(
                 statement.target, ast.Name
@@ -86,9 +97,9 @@ def _record(node: ast.ClassDef, scope: Scope, within: tuple[str, ...], kind: str
             marker = ""
             if isinstance(statement.annotation, ast.Subscript):
                 marker = scope.dotted(statement.annotation.value)
-            if name.startswith("_") or marker == "ClassVar" or len(properties) >= _MOST_FIELDS:
+            if name.startswith("_") or marker == "ClassVar":
                 continue
-            schema = dict(_schema(statement.annotation, scope, within))
+            schema = dict(schema_within(statement.annotation, scope, within))
             properties[name] = _with_default(schema, statement.value, scope)
             needed = total if kind == "typed dict" else _needed(statement.value)
             if marker == "Required" or (needed and marker != "NotRequired"):
@@ -99,17 +110,6 @@ def _record(node: ast.ClassDef, scope: Scope, within: tuple[str, ...], kind: str
     if required:
         made["required"] = list(dict.fromkeys(required))
     return made
-
-
-def _lineage(node: ast.ClassDef, scope: Scope, seen: tuple[str, ...]) -> list[ast.ClassDef]:
-    """Return a class and those of the file that it is made from, the farthest first."""
-    if node.name in seen:
-        return []
-    found: list[ast.ClassDef] = []
-    for base in reversed(node.bases):
-        if isinstance(base, ast.Name) and base.id in scope.classes:
-            found += _lineage(scope.classes[base.id], scope, (*seen, node.name))
-    return [*found, node]
 
 
 def _needed(value: ast.expr | None) -> bool:

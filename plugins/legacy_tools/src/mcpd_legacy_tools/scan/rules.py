@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import PurePosixPath
 
 from .scope import Function, Scope
 from .signatures import UNCARRIABLE, Signature
@@ -57,13 +56,13 @@ def file_reason(path: str) -> str:
 
     :param path: relative to the tree, with slashes.
     """
-    parts = PurePosixPath(path)
-    stem = parts.stem
+    *directories, name = path.split("/")
+    stem = name.removesuffix(".py")
     if stem == "__init__":
         return "its file is a package's __init__.py, which only gathers what others define"
     if stem.startswith("_"):
         return "its file is private: the name begins with an underscore"
-    if stem == "conftest" or "tests" in parts.parts[1:-1] or "test" in parts.parts[1:-1]:
+    if stem == "conftest" or {"test", "tests"}.intersection(directories[1:]):
         return "its file belongs to tests"
     if _HELPERS.match(stem):
         return f"its file holds helpers: the name is {stem!r}"

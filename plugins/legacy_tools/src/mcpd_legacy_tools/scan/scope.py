@@ -43,6 +43,10 @@ class Scope:
     #: ``function.attribute = value``, by function and attribute.
     attributes: dict[tuple[str, str], ast.expr] = field(default_factory=dict)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Fields of classes that the annotation at hand has described so far.
+    described: int = 0
+    #: ``from ... import *``, the last one first.
+    stars: list[Imported] = field(default_factory=list)
 
     def dotted(self, node: ast.expr) -> str:
         """Return the full name of what a name or an attribute stands for; empty for all else.
@@ -139,9 +143,11 @@ def _import(scope: Scope, node: Any) -> None:
 
 def _import_from(scope: Scope, node: Any) -> None:
     for alias in node.names:
-        scope.imports[alias.asname or alias.name] = Imported(
-            node.module or "", alias.name, node.level, node.lineno
-        )
+        imported = Imported(node.module or "", alias.name, node.level, node.lineno)
+        if alias.name == "*":
+            scope.stars.insert(0, imported)
+        else:
+            scope.imports[alias.asname or alias.name] = imported
 
 
 _READERS: dict[type[ast.stmt], Any] = {

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..options import Options, TreeOptions
 from ..records import Problem, Tree
@@ -108,7 +107,7 @@ def _name_of(path: str) -> str:
     package = tree_at(path, "tree").package.partition(".")[0]
     if not package.startswith("mcpd_legacy_tree_"):
         return package[:32]
-    for part in reversed(Path(path).parts):
+    for part in reversed(path.split(os.sep)):
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", part).strip("_")[:32]
         if name and name not in ("tools", "src", "mcp_server"):
             return name
@@ -158,17 +157,22 @@ def _package_directories() -> Iterator[str]:
 
 def _editable_roots(path: str, name: str) -> Iterator[str]:
     try:
-        if name.endswith((".egg_link", ".egg-link")):
-            yield Path(path).read_text("utf-8").splitlines()[0].strip()
-        elif name.endswith((".dist_info", ".dist-info")):
+        if name.endswith(".egg_link"):
+            yield _text(path).splitlines()[0].strip()
+        elif name.endswith(".dist_info"):
             import json
             from urllib.parse import unquote, urlsplit
 
-            stated = json.loads(Path(path, "direct_url.json").read_text("utf-8"))
+            stated = json.loads(_text(os.path.join(path, "direct_url.json")))
             if stated.get("dir_info", {}).get("editable"):
                 yield unquote(urlsplit(stated["url"]).path)
     except (OSError, ValueError, IndexError, KeyError, AttributeError, TypeError):
         return  # what cannot be read names no place
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 # --- the files of a tree -------------------------------------------------------------------------
