@@ -13,6 +13,7 @@ from mcpd_core import FileSystem, Finding, file_system_of
 from mcpd_core.cli.doctor import checks
 from mcpd_core.hooks import Hooks
 from mcpd_core.inventory import Inventory, PluginRow
+from mcpd_core.settings import Settings
 
 from .test_hooks import plugin
 
@@ -77,6 +78,20 @@ def test_a_plugin_says_what_it_finds(rows: Callable[..., Inventory], tmp_path: P
     ]
 
 
+def test_a_plugin_sees_its_section_of_the_settings(
+    rows: Callable[..., Inventory], tmp_path: Path
+) -> None:
+    source = f"""{HEAD}
+    @hookimpl
+    def mcpd_doctor_checks(section):
+        yield Finding("tides", "ok", str(section("tides")))
+    """
+    inventory, settings = rows(tides=source), Settings(extra={"tides": {"port": "Kiel"}})
+    (found,) = checks.examine(inventory, tmp_path, running=False, settings=settings)
+    assert found.message == "{'port': 'Kiel'}"
+    assert look(inventory, tmp_path) == [("tides", "ok", "{}")]
+
+
 def test_one_that_fails_is_reported_and_the_others_are_asked(
     rows: Callable[..., Inventory], tmp_path: Path
 ) -> None:
@@ -113,7 +128,7 @@ def test_a_daemon_that_has_just_gone_is_no_obstacle(
 def test_what_is_no_finding_breaks_its_plugin(answer: Any, complaint: str, tmp_path: Path) -> None:
     hooks = Hooks()
     hooks.register(plugin(mcpd_doctor_checks=lambda: answer), "p")
-    assert hooks.doctor_checks(tmp_path, None) == []
+    assert hooks.doctor_checks(tmp_path, None, lambda name: {}) == []
     assert complaint in hooks.broken["p"]
 
 

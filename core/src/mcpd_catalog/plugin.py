@@ -9,3 +9,4 @@ from mcpd_core import Registrar, hookimpl
 def mcpd_register_tools(registrar: Registrar) -> None:
     """Offer the tools; with a manifest this is only called to make it."""
     registrar.add_module("mcpd_catalog.batches")
+    registrar.add_module("mcpd_catalog.categories")

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from .hookspecs import CallObserver as CallObserver
     from .hookspecs import HttpRoute as HttpRoute
     from .hookspecs import Outcome as Outcome
+    from .hookspecs import ReadinessCheck as ReadinessCheck
+    from .hookspecs import ReadSection as ReadSection
     from .hookspecs import RpcHandler as RpcHandler
     from .hookspecs import Transport as Transport
     from .hookspecs import hookimpl as hookimpl
@@ -128,6 +130,8 @@ _HOMES = {
     "PromptArgument": "spec",
     "PromptMessage": "content.marks",
     "PromptSpec": "spec",
+    "ReadSection": "hookspecs",
+    "ReadinessCheck": "hookspecs",
     "Registrar": "services",
     "RpcHandler": "hookspecs",
     "ResourceLink": "blocks",
@@ -201,6 +205,8 @@ __all__ = [
     "PromptArgument",
     "PromptMessage",
     "PromptSpec",
+    "ReadSection",
+    "ReadinessCheck",
     "Registrar",
     "ResourceLink",
     "ResourceNotFound",

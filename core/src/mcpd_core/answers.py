@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from .contract import ENTRY
 from .errors import ManifestError
 from .findings import Finding, Level
-from .hookspecs import CallObserver, HttpRoute, RpcHandler, Transport
+from .hookspecs import CallObserver, HttpRoute, ReadinessCheck, RpcHandler, Transport
 from .manifest import checked
 from .services import Service
 from .spec import PLACEMENTS, RUNTIMES, RuntimeName, ToolSpec
@@ -127,6 +127,28 @@ def findings(answer: Any) -> tuple[Finding, ...]:
             raise Unfit(f"it returned {shown(item)}, which is no Finding")
         if item.level not in get_args(Level):
             raise Unfit(f"it returned the level {shown(item.level)}")
+    return found
+
+
+def readiness(answer: Any) -> ReadinessCheck:
+    """Read the answer of ``mcpd_tool_readiness``."""
+    if not callable(answer) or inspect.iscoroutinefunction(answer):
+        raise Unfit(f"it answered {shown(answer)}, which is no function that a thread can call")
+    check: ReadinessCheck = answer
+    return check
+
+
+def reasons(answer: Any, names: Collection[str]) -> dict[str, str]:
+    """Read what a check of readiness returns.
+
+    :param names: the tools that it was asked about; what it says of others does not count.
+    """
+    found = {}
+    for name, reason in dict(answer).items():
+        if not isinstance(reason, str) or not reason.strip():
+            raise Unfit(f"it says {shown(reason)} of the tool {shown(name)}, which is no reason")
+        if name in names:
+            found[name] = reason.strip()
     return found
 
 

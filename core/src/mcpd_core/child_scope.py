@@ -90,6 +90,9 @@ class ChildScope:
     def tools(self) -> tuple[ToolSpec, ...]:
         raise self._apart("ask about other tools")
 
+    async def readiness(self, tools: Any) -> dict[str, str]:
+        raise self._apart("ask about other tools")
+
     async def service(self, name: str) -> Any:
         raise self._apart("use services")
 

@@ -51,6 +51,8 @@ class CallScope(Protocol):
 
     def tools(self) -> tuple[ToolSpec, ...]: ...
 
+    async def readiness(self, tools: Sequence[str]) -> dict[str, str]: ...
+
     async def service(self, name: str) -> Any: ...
 
     def waiting(self) -> AbstractAsyncContextManager[None]: ...
@@ -221,6 +223,18 @@ class Context:
         Those that are not listed are among them; see `ToolSpec.listed`.
         """
         return self._scope.tools()
+
+    async def readiness(self, tools: Sequence[str]) -> dict[str, str]:
+        """Ask why tools cannot run here, such as for want of a library.
+
+        Plugins that know are asked, which can take seconds the first time; what they answer is kept
+        for a minute. Nothing is imported for it.
+
+        :param tools: names of tools.
+        :returns: by name, what a tool lacks and what to do about it. Those that are not in it are
+            ready, as far as anybody knows.
+        """
+        return await self._scope.readiness(tools)
 
     async def service(self, name: str) -> Any:
         """Return a service, started if need be.

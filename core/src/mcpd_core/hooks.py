@@ -19,7 +19,16 @@ from . import answers, hookspecs
 from .errors import McpdError, PluginLoadError
 from .faults import explain_import_failure
 from .findings import Finding
-from .hookspecs import Ask, CallObserver, HttpRoute, Outcome, RpcHandler, Transport
+from .hookspecs import (
+    Ask,
+    CallObserver,
+    HttpRoute,
+    Outcome,
+    ReadinessCheck,
+    ReadSection,
+    RpcHandler,
+    Transport,
+)
 from .services import Service, ServiceFinder
 from .spec import Call, RuntimeName, ToolSpec
 from .text import error_text, one_line
@@ -266,16 +275,47 @@ class Hooks:
             found += [(owner, name, handler) for name, handler in methods.items()]
         return found
 
-    def doctor_checks(self, data_dir: Path, ask: Ask | None) -> list[tuple[str, Finding]]:
+    def tool_readiness(self, only: str) -> ReadinessCheck | None:
+        """Call ``mcpd_tool_readiness`` of one plugin: none can speak for another.
+
+        :returns: what tells which of its tools cannot run; ``None`` when it has nothing to say.
+        """
+        hook = "mcpd_tool_readiness"
+        for owner, answer in self._answers(hook, only=only):
+            return self._read(owner, hook, answers.readiness, answer)
+        return None
+
+    def reasons(
+        self, plugin: str, ask: Callable[[], Any], names: Collection[str]
+    ) -> dict[str, str]:
+        """Return what a plugin's check of readiness has found; nothing when it failed.
+
+        :param ask: returns, or raises, what the check did.
+        :param names: the tools that it was asked about.
+        """
+        hook = "mcpd_tool_readiness"
+        try:
+            answer = ask()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - reported
+            self._fail(plugin, hook, _raised(exc), exc)
+            return {}
+        return self._read(plugin, hook, partial(answers.reasons, names=names), answer) or {}
+
+    def doctor_checks(
+        self, data_dir: Path, ask: Ask | None, section: ReadSection
+    ) -> list[tuple[str, Finding]]:
         """Call ``mcpd_doctor_checks``.
 
         :param ask: asks the daemon, if one runs.
+        :param section: reads a section of the settings.
         :returns: what was found, with the plugin that found it.
         """
         hook = "mcpd_doctor_checks"
         return [
             (owner, finding)
-            for owner, answer in self._answers(hook, data_dir=data_dir, ask=ask)
+            for owner, answer in self._answers(hook, data_dir=data_dir, ask=ask, section=section)
             for finding in self._read(owner, hook, answers.findings, answer) or ()
         ]
 

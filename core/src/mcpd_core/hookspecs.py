@@ -23,7 +23,7 @@ nobody can wrap what another plugin does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -49,6 +49,12 @@ RpcHandler = Callable[[Mapping[str, Any], Principal], Awaitable[Mapping[str, Any
 #: Makes a JSON-RPC request to the daemon: takes the method and its parameters, returns the result,
 #: and raises `DaemonError` when there is none.
 Ask = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+#: Tells which of some tools cannot run here: takes their contracts, all of one plugin, and returns
+#: why, by name: what is missing and what to do, in a sentence or two. Tools that are not named are
+#: taken to be ready.
+ReadinessCheck = Callable[[Sequence[ToolSpec]], Mapping[str, str]]
+#: Reads a section of the settings as it is written, without validating it.
+ReadSection = Callable[[str], Mapping[str, Any]]
 #: Serves one HTTP request: an ASGI application (https://asgi.readthedocs.io).
 HttpHandler = Callable[..., Awaitable[None]]
 
@@ -222,7 +228,7 @@ def mcpd_http_routes(  # type: ignore[empty-body]
 
 @hookspec
 def mcpd_doctor_checks(  # type: ignore[empty-body]
-    data_dir: Path, ask: Ask | None
+    data_dir: Path, ask: Ask | None, section: ReadSection
 ) -> Iterable[Finding]:
     """Examine what belongs to the plugin, for ``mcpd doctor``, which imports the plugin for it.
 
@@ -230,7 +236,21 @@ def mcpd_doctor_checks(  # type: ignore[empty-body]
 
     :param data_dir: the data directory, which need not exist. A daemon may be working in it.
     :param ask: asks the daemon that runs there, as a client of the owner; ``None`` when none does.
+    :param section: returns a section of the settings by its name, such as the plugin's own, as it
+        is written; empty when there is none.
     :returns: what was found, what is well included.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def mcpd_tool_readiness() -> ReadinessCheck:  # type: ignore[empty-body]
+    """Return what tells which of the plugin's tools cannot run here, such as for want of a library.
+
+    Only needed by plugins whose tools need what their distribution does not bring. What is returned
+    is called in a worker thread when somebody wants to know, at most once a minute; it changes
+    nothing, and imports nothing of the tools.
 
     .. versionadded:: 0.1
     """

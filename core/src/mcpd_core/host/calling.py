@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -54,6 +54,9 @@ class CallPath(ContentCalls):
 
     @abstractmethod
     async def service(self, name: str, lane: Lane, *, user: Offer | None = None) -> Any: ...
+
+    @abstractmethod
+    async def readiness(self, specs: Sequence[ToolSpec]) -> dict[str, str]: ...
 
     async def _lead(
         self,

@@ -27,6 +27,7 @@ from .many import Mode, OnAnswer, call_many
 from .overview import overview
 from .plugins import enlist
 from .policy import may_call
+from .readiness import Readiness
 from .services import ServiceProxy, Services
 from .statistics import Statistics
 from .switching import Switched, Switches
@@ -98,6 +99,7 @@ class Host(CallPath):
         self.watchdog = Watchdog(
             self.settings.watchdog, self._binder.move_to_thread, self.lanes.trio_task
         )
+        self._readiness = Readiness(self._hooks)
         self._switches = Switches(self, self._hooks, self._services, self._usage)
         await enlist(self, self._hooks, self._services)
         return self
@@ -107,6 +109,7 @@ class Host(CallPath):
         await self.drain(0.0)
         try:
             await self._switches.aclose()
+            await self._readiness.aclose()
             await self._services.aclose()
         finally:
             await self.lanes.aclose()
@@ -270,6 +273,13 @@ class Host(CallPath):
         if running.runtime is lane:
             return running.object
         return ServiceProxy(running, partial(self.lanes.cross, lane, running.runtime))
+
+    async def readiness(self, specs: Sequence[ToolSpec]) -> dict[str, str]:
+        """Return why tools cannot run here, by name; awaited on the host's loop.
+
+        Their plugins are asked, in worker threads, and what they say is kept for a minute.
+        """
+        return await self._readiness.of(specs)
 
     def _readable(self, principal: Principal, uri: str) -> str | None:
         """Return the usual spelling of a URI that a principal may read, else ``None``."""

@@ -108,6 +108,11 @@ class Scope:
     def _may_call(self, spec: ToolSpec) -> bool:
         return may_call(self.call.principal, spec, self._host.settings.http)
 
+    async def readiness(self, tools: Sequence[str]) -> dict[str, str]:
+        specs = [spec for name in tools if (spec := self.find_tool(name)) is not None]
+        lane = self._awaited("readiness")
+        return await self._host.lanes.in_host(lane, partial(self._host.readiness, specs))
+
     async def service(self, name: str) -> Any:
         lane = self._awaited("service")
         service = partial(self._host.service, name, lane, user=self.call.spec)

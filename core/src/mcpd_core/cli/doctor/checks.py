@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from ... import paths
 from ...errors import DaemonError, McpdError
@@ -12,6 +13,7 @@ from ...findings import Finding
 from ...hooks import Hooks
 from ...importer import Importer
 from ...inventory import Inventory
+from ...settings import Settings
 from ..daemon_client import DaemonClient
 
 _HOOK = "mcpd_doctor_checks"
@@ -19,9 +21,12 @@ _HOOK = "mcpd_doctor_checks"
 _IMPORT, _PATIENCE = 10.0, 30.0
 
 
-def examine(inventory: Inventory, directory: Path, *, running: bool) -> Iterator[Finding]:
+def examine(
+    inventory: Inventory, directory: Path, *, running: bool, settings: Settings | None = None
+) -> Iterator[Finding]:
     """Ask the enabled plugins what they find.
 
+    :param settings: what is set; ``None`` when it cannot be read.
     :param running: whether a daemon answers in the directory.
     """
     hooks = Hooks()
@@ -42,11 +47,17 @@ def examine(inventory: Inventory, directory: Path, *, running: bool) -> Iterator
                 daemon = stack.enter_context(client)
             except DaemonError as error:
                 yield Finding("daemon", "warning", error.message, error.hint)
-        found = hooks.doctor_checks(directory, None if daemon is None else daemon.request)
+        ask = None if daemon is None else daemon.request
+        section = _no_section if settings is None else settings.section
+        found = hooks.doctor_checks(directory, ask, section)
     for _, finding in found:
         yield finding
     for plugin, reason in hooks.broken.items():
         yield Finding(plugin, "error", reason, _REPORT)
+
+
+def _no_section(name: str) -> Mapping[str, Any]:
+    return {}
 
 
 _REPORT = "Report it to the authors of the plugin."

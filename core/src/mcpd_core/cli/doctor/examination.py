@@ -57,7 +57,10 @@ def examine(
         return found
 
     look("daemon", look_at_the_daemon)
-    look("checks", lambda: checks.examine(inventory, directory, running=any(running)))
+    look(
+        "checks",
+        lambda: checks.examine(inventory, directory, running=any(running), settings=settings),
+    )
     look("http", lambda: ports.examine(settings, running=any(running)))
     return findings
 
