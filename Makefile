@@ -105,7 +105,7 @@ soak: $(stamp) ## An hour of tasks (SOAK_MINUTES=...), storms of cancellations, 
 	MCPD_SOAK_MINUTES=$(SOAK_MINUTES) $(bin)/pytest -q -s tests/test_soak_queue.py
 	MCPD_MEMORY_TASKS=20000 $(bin)/pytest -q plugins/task_queue/tests/test_memory.py
 	MCPD_FAULTS=all MCPD_SIMULATIONS=20000 $(bin)/pytest -q tests/test_queue_faults.py \
-	  $(addprefix plugins/task_queue/tests/test_,power_loss.py kill_points.py simulation.py)
+	  $(addprefix plugins/task_queue/tests/test_,power_loss.py kill_points.py simulation.py dispatcher_simulation.py)
 
 .PHONY: constraints
 constraints: $(stamp) ## Resolve the newest versions for every Python found and pin them.
