@@ -46,6 +46,7 @@ PAGES = [
     "docs/how-to/publish-a-plugin.md",
     "docs/how-to/run-several-tools.md",
     "docs/how-to/run-tools-in-processes.md",
+    "docs/how-to/serve-foreign-code.md",
     "docs/how-to/serve-over-http.md",
     "docs/how-to/switch-plugins.md",
     "docs/how-to/test-a-plugin.md",

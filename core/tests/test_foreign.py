@@ -272,6 +272,16 @@ async def test_a_loader_can_ask_for_the_context(write: Write, start: Start) -> N
         assert (await call(host, "who")).structured == {"client": "test"}
 
 
+@pytest.mark.anyio
+async def test_the_section_that_a_provider_is_given_belongs_to_its_plugin(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = replace(plugin(item("add")), metadata_provider="foreign_provider")
+    async with start(row, old={"folder": "x"}, other={"folder": "y"}):
+        assert "[other] belongs to no plugin that is enabled" in caplog.text
+        assert "[old]" not in caplog.text
+
+
 # --- what goes wrong ------------------------------------------------------------------------------
 
 

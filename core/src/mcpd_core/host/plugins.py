@@ -115,8 +115,10 @@ def _read_settings(host: Host, hooks: Hooks) -> None:
         except Exception as error:  # noqa: BLE001 - the boundary: validators are code of the plugin
             problem = f"Its settings model raised {type(error).__name__} for [{section}]."
             _refuse(host, plugin, PluginLoadError(plugin, problem))
+    # A metadata provider is given the section that has its plugin's name.
+    told = {row.name.replace("-", "_") for row in host.inventory.enabled if row.metadata_provider}
     for section in host.settings.extra:
-        if section not in claimed:
+        if section not in claimed and section not in told:
             _log.warning("The settings section [%s] belongs to no plugin that is enabled.", section)
 
 

@@ -65,7 +65,7 @@ def check_sections(
             yield Finding(
                 "settings", "note", f"{place} is not read: the plugin {row.name} is {row.state}."
             )
-        elif _HOOK not in row.hooks and not row.dynamic:
+        elif _HOOK not in row.hooks and not row.dynamic and row.metadata_provider is None:
             yield Finding(
                 "settings",
                 "warning",
