@@ -224,6 +224,36 @@ async def test_code_runs_in_the_library_that_its_contract_names(write: Write, st
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("placement", ["loop", "thread"])
+async def test_without_trio_a_tool_that_needs_it_says_what_to_install(
+    write: Write, start: Start, monkeypatch: pytest.MonkeyPatch, placement: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "trio", None)
+    write("foreign_loader", LOADER)
+    file = write("not_importable", CODE)
+    needing = item("add_in_trio", file, runtime="trio", placement=placement)
+    async with start(plugin(needing, item("add", file))) as host:
+        error = (await call(host, "add_in_trio", a=1)).error
+        assert error is not None
+        assert error["code"] == "tool_unavailable"
+        assert error["hint"] == "Install it: pip install 'mcpd-core[trio]'"
+        assert not (await call(host, "add", a=1)).is_error
+
+
+@pytest.mark.anyio
+async def test_without_trio_in_a_process_it_is_said_before_the_tool_is_run(
+    write: Write, start: Start
+) -> None:
+    write("foreign_loader", "import sys\nsys.modules['trio'] = None\n" + textwrap.dedent(LOADER))
+    file = write("not_importable", CODE)
+    row = plugin(item("add_in_trio", file, runtime="trio", placement="process"))
+    async with start(row) as host:
+        with pytest.raises(ToolUnavailable, match="written for trio") as refused:
+            await call(host, "add_in_trio", a=1)
+        assert "mcpd-core[trio]" in refused.value.hint
+
+
+@pytest.mark.anyio
 async def test_what_the_loader_says_of_arguments_and_answers_counts(
     write: Write, start: Start
 ) -> None:

@@ -44,7 +44,7 @@ from .errors import (
     ToolUnavailable,
 )
 from .foreign import ForeignFunction, start_loading
-from .importer import Importer
+from .importer import Importer, expect_trio
 from .manifest import parse_tools, render_tool
 from .schema import ToolFunction
 from .spec import Call, CallResult, Principal, ToolSpec
@@ -191,6 +191,8 @@ class Child:
                 if isinstance(function, ToolFunction):
                     contract = json.loads(json.dumps(render_tool(function.spec, runtime="any")))
                     stale = contract != request["contract"]
+            if function.is_async and request["runs_in"] == "trio":
+                expect_trio()
             arguments = function.validate(request["arguments"])
         except PluginLoadError as error:
             refusal = ToolUnavailable(error.message, hint=error.hint)

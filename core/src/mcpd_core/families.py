@@ -5,6 +5,9 @@ This is the only place where the core knows their names. It knows nothing else o
 
 from __future__ import annotations
 
+#: What to do where trio cannot be imported.
+INSTALL_TRIO = "Install it: pip install 'mcpd-core[trio]'"
+
 #: Plugin name -> the distribution that brings it.
 FAMILIES = {
     "legacy_tools": "mcpd-legacy-tools",

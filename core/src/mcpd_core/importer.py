@@ -15,9 +15,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
-from .errors import McpdError, PluginLoadError
+from .errors import McpdError, PluginLoadError, ToolUnavailable
+from .families import INSTALL_TRIO
 from .faults import DistributionFault, explain_import_failure
 from .text import error_text, shown
 
@@ -26,6 +28,17 @@ PATIENCE = 2.0
 
 #: Frames of these files say nothing about where a plugin failed.
 _OWN_FILES = (__file__, importlib.__file__)
+
+
+def expect_trio() -> None:
+    """Make sure, without importing it, that trio is there.
+
+    :raises ToolUnavailable: when it is not.
+    """
+    if find_spec("trio") is None:
+        raise ToolUnavailable(
+            "The tool is written for trio, which cannot be imported here.", hint=INSTALL_TRIO
+        )
 
 
 class Importer:

@@ -25,8 +25,6 @@ from .spec import RuntimeName
 
 __all__ = ["Inventory", "PluginRow", "State", "available_runtimes", "select"]
 
-_TRIO_HINT = "Install it: pip install 'mcpd-core[trio]'"
-
 
 @dataclass
 class _Draft:
@@ -304,7 +302,9 @@ def _mark_missing_runtimes(drafts: Sequence[_Draft], runtimes: Collection[str]) 
     for draft in drafts:
         runtime = draft.candidate.runtime
         if draft.state == "enabled" and runtime not in runtimes:
-            draft.leave_out("missing-runtime", f"{runtime} cannot be imported here. {_TRIO_HINT}")
+            draft.leave_out(
+                "missing-runtime", f"{runtime} cannot be imported here. {families.INSTALL_TRIO}"
+            )
 
 
 def _no_section(name: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ToolUnavailable
-from ..importer import Importer
+from ..importer import Importer, expect_trio
 from ..runtimes import (
     AsyncioRuntime,
     Outcome,
@@ -174,6 +174,7 @@ class Lanes:
 
     async def _start(self, lane: TrioRuntime | ThreadBridge) -> None:
         if lane.name == "trio":
+            expect_trio()
             for module in ("trio", "mcpd_core.runtimes.trio_fused"):
                 await asyncio.wrap_future(self._importer.load(module))
         if self._closed:
