@@ -40,6 +40,7 @@ PAGES = [
     "docs/tutorial/first-plugin.md",
     "docs/how-to/configure.md",
     "docs/how-to/find-blocking-tools.md",
+    "docs/how-to/migrate-from-ipfs-datasets.md",
     "docs/how-to/operate-the-task-queue.md",
     "docs/how-to/manage-tasks.md",
     "docs/how-to/place-tools.md",
@@ -137,7 +138,8 @@ class Reader:
                 key: value
                 for key, value in os.environ.items()
                 # The terminal's size is its own. (Some module sets these two where there is none.)
-                if not key.startswith(("MCPD_", "PYTHON", "COVERAGE_"))
+                # Code of an older server reads the others; a test may have set them for some.
+                if not key.startswith(("MCPD_", "PYTHON", "COVERAGE_", "GITHUB_", "IPFS_"))
                 and key not in ("COLUMNS", "LINES")
             },
             "MCPD_DATA_DIR": str(folder / "data"),

@@ -352,7 +352,16 @@ async def test_a_file_stands_for_its_only_tool(host: Host) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("category", ["p2p_taskqueue", "mcplusplus_taskqueue_tools", "task_queue"])
+@pytest.mark.parametrize(
+    "category",
+    [
+        "p2p_taskqueue",
+        "p2p_queue_mgmt",
+        "mcplusplus_taskqueue_tools",
+        "tools/mcplusplus_taskqueue_tools.py",
+        "task_queue",
+    ],
+)
 async def test_an_old_tool_for_tasks_is_that_of_the_newer_plugin(host: Host, category: str) -> None:
     answer = await dispatch(host, category, "task_submit", task_id="t1")
     assert answer.structured == {"task_id": "t1", "request_id": "its own"}
@@ -372,6 +381,7 @@ async def test_an_old_tool_that_is_not_here_says_why(host: Host, tool: str, why:
     assert answer.error is not None
     assert why in answer.error["hint"]
     assert answer.structured is not None
+    assert answer.structured["message"] == answer.error["hint"]
     assert answer.structured["error"] == "Category 'p2p_workflow' not found"
 
 

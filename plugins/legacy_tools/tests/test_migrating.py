@@ -395,8 +395,8 @@ def test_programs_get_the_report_as_json(home: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_tools_beside_the_old_settings_are_mounted(home: Path) -> None:
-    (home / "mcp_server" / "tools").mkdir(parents=True)
-    (home / "mcp_server" / "tools" / "__init__.py").touch()
+    (home / "mcp_server" / "tools" / "sums").mkdir(parents=True)
+    (home / "mcp_server" / "tools" / "sums" / "add.py").touch()
     (home / "mcp_server" / "config").mkdir()
     planted(home / "mcp_server" / "config", "server: {port: 9000}", "default_config.yaml")
     config = home / "mcp_server" / "config" / "default_config.yaml"

@@ -137,7 +137,10 @@ def why_absent(tool: str) -> str:
 
 
 def _is_in(spec: ToolSpec, category: str) -> bool:
-    return category in (spec.category or GENERAL, _P2P_CATEGORY.get(spec.name))
+    if category == (spec.category or GENERAL):
+        return True
+    # None of these names was in two categories.
+    return spec.name in _P2P_CATEGORY and (category in P2P or _plain(category) in _FILES)
 
 
 def _plain(name: str) -> str:

@@ -149,26 +149,26 @@ def _failure(error: McpdError, data: Mapping[str, Any]) -> CallResult:
 
 
 def _no_category(category: str, data: Mapping[str, Any], tool: str = "") -> CallResult:
-    return _unknown(
-        f"Category '{category}' not found",
-        names.why_absent(tool) or "tools_list_categories tells which there are.",
-        data,
-    )
+    hint = "tools_list_categories tells which there are."
+    return _unknown(f"Category '{category}' not found", tool, hint, data)
 
 
 def _no_tool(
     found: tuple[str, Sequence[ToolSpec]], tool: str, data: Mapping[str, Any]
 ) -> CallResult:
     category, members = found
-    hint = names.why_absent(tool) or "tools_list_tools tells which there are."
+    hint = "tools_list_tools tells which there are."
     if several := names.namesakes(category, tool, members):
         hint = f"Several have that name. Say which: {', '.join(several)}."
-    return _unknown(f"Tool '{tool}' not found in category '{category}'", hint, data)
+    return _unknown(f"Tool '{tool}' not found in category '{category}'", tool, hint, data)
 
 
-def _unknown(message: str, hint: str, data: Mapping[str, Any]) -> CallResult:
+def _unknown(message: str, tool: str, hint: str, data: Mapping[str, Any]) -> CallResult:
+    answer = {"status": "error", "error": message, **data}
+    if why := names.why_absent(tool):
+        answer["message"] = hint = why
     error = {"code": "unknown_tool", "message": message, "hint": hint, "retryable": False}
-    return _result({"status": "error", "error": message, **data}, error)
+    return _result(answer, error)
 
 
 def _description(category: str, specs: Sequence[ToolSpec]) -> str:

@@ -93,7 +93,7 @@ def _tree_of(source: Path | None) -> Path | None:
     if source is None:
         return None
     tree = source.absolute().parent.parent / "tools"
-    return tree if (tree / "__init__.py").is_file() else None
+    return tree if any(tree.glob("*/*.py")) else None
 
 
 def _report(

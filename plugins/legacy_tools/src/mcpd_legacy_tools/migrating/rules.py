@@ -56,7 +56,7 @@ _STORE = (
     "not taken over"
 )
 _OWN_VARIABLES = "the tools read it themselves: set it in the environment that `mcpd serve` runs in"
-_NO_CALL = "the old server never ended a call for it; mcpd does, unless a tool says otherwise"
+_NO_CALL = "mcpd ends a call that takes longer, unless its tool says otherwise"
 _RUNTIMES = (
     "mcpd starts trio for the first tool that needs it, and a tool says which runtime it has"
 )
