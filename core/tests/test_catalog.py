@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mcpd_core.catalog import Catalog
@@ -96,6 +98,20 @@ def test_close_matches_know_aliases_and_forgive_case_and_hyphens() -> None:
     assert CATALOG.close_matches("enqeue") == ["enqueue"]
     assert CATALOG.close_matches("cancle_task", n=1) == ["cancel_task"]
     assert CATALOG.close_matches("xyzzy") == []
+
+
+def test_among_hundreds_of_names_the_closest_is_found_once() -> None:
+    many = [
+        replace(tool(f"{kind}_tools__{verb}_{kind}", ""), aliases=(f"{kind}_tools.{verb}_{kind}",))
+        for kind in (f"kind{n}" for n in range(60))
+        for verb in ("read", "write", "list", "remove")
+    ]
+    catalog = Catalog(many)
+    assert catalog.close_matches("kind7_tools__raed_kind7", n=1) == ["kind7_tools__read_kind7"]
+    # The dotted alias is the same name to whoever misspells it.
+    assert catalog.close_matches("kind7_tools.wrte_kind7")[0] == "kind7_tools__write_kind7"
+    assert not [name for name in catalog.close_matches("kind7_tools.x") if "." in name]
+    assert catalog.close_matches("x") == []
 
 
 def test_a_tool_that_is_not_listed_is_looked_up_and_never_suggested() -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from .spec import ToolSpec
 
 _WORD = re.compile(r"[a-z0-9]+")
+_BETWEEN = re.compile(r"[-_.]+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 #: Weight of a whole word and of the start of a word: in the name, in the title, the tags and the
@@ -16,6 +17,10 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NAME = (100.0, 60.0)
 _LABELS = (20.0, 12.0)
 _DESCRIPTION = (4.0, 2.0)
+
+
+#: How many names a misspelt one is compared with letter by letter.
+_LIKELY = 40
 
 
 class _Indexed(NamedTuple):
@@ -96,11 +101,20 @@ class Catalog:
         :param n: the most that are returned.
         """
         import difflib  # only needed for error messages
+        import heapq
 
         by_folded: dict[str, str] = {}
-        for known in sorted(name for name, spec in self._by_name.items() if spec.listed):
+        listed = [spec for spec in self.specs if spec.listed]
+        # A name comes before the aliases that differ from it in what nobody gets right.
+        for known in sorted(spec.name for spec in listed):
             by_folded.setdefault(_folded(known), known)
-        matches = difflib.get_close_matches(_folded(name), by_folded, n=n)
+        for known in sorted(alias for spec in listed for alias in spec.aliases):
+            by_folded.setdefault(_folded(known), known)
+        wanted = _folded(name)
+        pairs = {wanted[i : i + 2] for i in range(len(wanted) - 1)}
+        # To compare as precisely with hundreds of names would hold the host's loop up.
+        likely = heapq.nlargest(_LIKELY, by_folded, lambda known: sum(p in known for p in pairs))
+        matches = difflib.get_close_matches(wanted, likely, n=n)
         return [by_folded[match] for match in matches]
 
     def _indexed(self) -> tuple[_Indexed, ...]:
@@ -128,8 +142,8 @@ def _words(text: str) -> list[str]:
 
 
 def _folded(name: str) -> str:
-    """Return a name without what people get wrong about it: case, ``-`` and ``_``."""
-    return name.lower().replace("-", "_")
+    """Return a name without what people get wrong about it: case, and what stands between words."""
+    return _BETWEEN.sub("_", name.lower())
 
 
 def _score(word: str, indexed: _Indexed) -> float:
