@@ -1390,6 +1390,7 @@ async def test_who_wants_to_know_of_the_end_is_told_once_and_before_any_call_is_
     host: Host,
 ) -> None:
     told: list[str] = []
+    host.on_closing(lambda: told.append(f"a defect {1 / 0}"))
     host.on_closing(lambda: told.append("first"))
     forget = host.on_closing(lambda: told.append("forgotten"))
     forget()

@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,6 +101,34 @@ def test_a_damaged_one_is_named_and_is_mended_by_putting_it_again(
     assert str(blobs.path(NAME)) in str(raised.value)
     blobs.put(DATA)
     assert blobs.read(NAME) == DATA
+
+
+def test_part_after_part_is_checked_once_and_anew_when_the_file_was_touched(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcpd_task_queue.blobs.CHECKED", 2)
+    others = [blobs.put(f"other {n}".encode()) for n in range(2)]
+    blobs.put(DATA)
+    checks: list[str] = []
+
+    def counted() -> Any:
+        checks.append(NAME)
+        return hashlib.new("sha256")
+
+    monkeypatch.setattr("mcpd_task_queue.blobs.hashlib", SimpleNamespace(sha256=counted))
+    parts = [blobs.read(NAME, offset, 7) for offset in range(0, len(DATA) + 7, 7)]
+    assert b"".join(parts) == DATA
+    assert len(checks) == 1
+    assert blobs.read(NAME) == DATA
+    assert len(checks) == 2, "all of it is always checked"
+    for name in others:
+        blobs.read(name, 0, 1)
+    blobs.read(NAME, 0, 1)
+    assert len(checks) == 5, "no more than so many are remembered"
+    path = blobs.path(NAME)
+    path.write_bytes(DATA[:-1] + b"?")
+    with pytest.raises(BlobDamaged, match="are not those that were stored"):
+        blobs.read(NAME, 0, 7)
 
 
 def test_what_cannot_be_read_is_named(blobs: BlobStore) -> None:

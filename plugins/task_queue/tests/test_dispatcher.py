@@ -363,7 +363,27 @@ async def test_a_sweep_that_fails_for_an_unknown_reason_does_not_end_the_sweepin
         store.faults["sweep"] = (KeyError("a defect"), 1)
         assert (await ended(queue, await submit(queue, delay=0.02))).state == "succeeded"
         assert store.failed == ["sweep"]
-    assert "The store cannot be swept." in caplog.text
+    assert "The store cannot be swept: The task store has a defect (KeyError" in caplog.text
+
+
+async def test_a_defect_of_the_store_takes_nobody_down(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, {"work": done}) as (queue, store):
+        for operation in ("claim", "complete"):
+            store.faults[operation] = (KeyError("a defect"), 2)
+        assert (await ended(queue, await submit(queue))).state == "succeeded"
+        assert sorted(store.failed) == ["claim", "claim", "complete", "complete"]
+        # Nor does one that does not take note of what the store tells.
+        taking = queue._dispatcher.on_changes
+        queue._dispatcher.on_changes = lambda changes: taking(changes[: 1 // 0])  # type: ignore[method-assign]
+        second = await submit(queue)
+        queue._dispatcher.on_changes = taking  # type: ignore[method-assign]
+        await queue.cancel(ME, second)
+        assert (await ended(queue, await submit(queue))).state == "succeeded"
+    assert "No task can be started: The task store has a defect (KeyError" in caplog.text
+    assert "cannot be recorded: The task store has a defect (KeyError" in caplog.text
+    assert "what the task store has told was not taken note of" in caplog.text
 
 
 async def test_what_a_lost_claim_left_running_is_found_by_its_lease(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from ..inventory import Inventory
     from ..settings import Settings
     from .services import StreamServer
+
+log = logging.getLogger(__name__)
 
 
 class Host(CallPath):
@@ -126,7 +129,11 @@ class Host(CallPath):
             self.closing = True
             callbacks, self._at_close = self._at_close, {}
         for callback in callbacks.values():
-            callback()
+            try:
+                callback()
+            except Exception:
+                # The boundary of a plugin's code; the others are to be told, and the server stops.
+                log.exception("a service could not be told that the server stops")
 
     def on_closing(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, once, as soon as further calls are refused: perhaps at once.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 import trio
+
+from mcpd_core import McpdError
+
+from .errors import StoreError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -43,7 +50,11 @@ class Bridge:
         with self._lock:
             posted, self._posted = self._posted, []
         for function in posted:
-            function()
+            try:
+                function()
+            except Exception:
+                # Others cross with it, and trio would take the whole process down.
+                log.exception("what the task store has told was not taken note of")
 
     async def wait(self, future: Future[T]) -> T:
         """Wait for a future and return its result.
@@ -69,3 +80,20 @@ class Bridge:
             future.add_done_callback(lambda _: self.post(wake))
             await trio.lowlevel.wait_task_rescheduled(abort)
         return future.result()
+
+    async def answer(self, future: Future[T]) -> T:
+        """Wait for an answer of the store, for those who must go on whatever it is.
+
+        :raises McpdError: as the store does; a `StoreError` for what it did not mean to raise.
+        :raises concurrent.futures.CancelledError: when it was not asked after all.
+        """
+        try:
+            return await self.wait(future)
+        except (McpdError, CancelledError):
+            raise
+        except Exception as error:
+            log.exception("The task store has a defect.")
+            raise StoreError(
+                f"The task store has a defect ({type(error).__name__}: {error}).",
+                hint="Report it with what the log says.",
+            ) from error

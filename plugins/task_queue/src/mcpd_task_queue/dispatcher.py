@@ -259,7 +259,7 @@ class Dispatcher:
         if self._draining:
             claiming.cancel()
         try:
-            return await self._bridge.wait(claiming)
+            return await self._bridge.answer(claiming)
         except CancelledError:
             return []
         finally:
@@ -305,7 +305,7 @@ class Dispatcher:
                 held = list(self.attempts.values())
                 renewals = [Renewal(a.task.id, a.task.fence) for a in held]
                 try:
-                    answers = await self._bridge.wait(
+                    answers = await self._bridge.answer(
                         self._store.renew(renewals, self._settings.lease)
                     )
                 except StoreError as error:
@@ -333,7 +333,7 @@ class Dispatcher:
             if not said:
                 continue
             try:
-                await self._bridge.wait(self._store.note([note for _, note in said]))
+                await self._bridge.answer(self._store.note([note for _, note in said]))
             except StoreError as error:
                 failures += 1
                 self._log.error("Progress and log lines cannot be stored: %s", error)
@@ -363,7 +363,7 @@ class Dispatcher:
         """Sweep when the next task is due, and now and then for what is old."""
         while True:
             try:
-                due = await self._bridge.wait(self._store.next_due())
+                due = await self._bridge.answer(self._store.next_due())
             except StoreError as error:
                 self._log.error("The next due time cannot be read: %s", error)
                 due = LONGEST_NAP
@@ -378,13 +378,9 @@ class Dispatcher:
         more = True
         while more:
             try:
-                swept = await self._bridge.wait(self._store.sweep())
+                swept = await self._bridge.answer(self._store.sweep())
             except StoreError as error:
                 self._log.error("The store cannot be swept: %s", error)
-                await trio.sleep(STORE_RETRY.after(1))
-                return
-            except Exception:  # noqa: BLE001 - the boundary: the next sweep must come
-                self._log.exception("The store cannot be swept.")
                 await trio.sleep(STORE_RETRY.after(1))
                 return
             if swept.parked or swept.buried:

@@ -92,11 +92,11 @@ class Recorder:
         note = attempt.take_note()
         noted = None if note is None else self._store.note([note])
         try:
-            return await self._bridge.wait(record())
+            return await self._bridge.answer(record())
         finally:
             if note is not None and noted is not None:
                 try:
-                    await self._bridge.wait(noted)
+                    await self._bridge.answer(noted)
                 except StoreError as error:
                     self._log.error("What task %s said is not stored: %s", note.task_id, error)
                     attempt.notes.put_back(note)
