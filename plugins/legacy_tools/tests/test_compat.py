@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import subprocess
 import sys
@@ -231,6 +232,44 @@ async def test_cancelling_run_in_trio_returns_after_the_clean_up(anyio_backend: 
         await anyio.to_thread.run_sync(started.wait)
         group.cancel_scope.cancel()
     assert told == ["cleaned"]
+
+
+def test_who_cancels_twice_waits_for_the_clean_up_all_the_same() -> None:
+    told: list[str] = []
+    started, cancelled = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(cancelled.wait)
+            told.append("cleaned")
+
+    async def main() -> None:
+        task = asyncio.ensure_future(run_in_trio(work))
+        await asyncio.to_thread(started.wait)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        cancelled.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert told == ["cleaned"]
+
+
+def test_where_trio_does_not_start_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        raise OSError("no descriptors")
+
+    monkeypatch.setattr(trio, "run", refuse)
+    with pytest.raises(RuntimeExecutionError, match="trio does not start: no descriptors"):
+        asyncio.run(run_in_trio(library))
 
 
 # --- the router ----------------------------------------------------------------------------------
@@ -474,6 +513,14 @@ async def test_shutting_down_waits_for_what_runs_and_stays_shut(tree: Path) -> N
         assert (await manager.graceful_shutdown(timeout=0.001))["status"] == "timeout"
         assert await manager.graceful_shutdown() == {"status": "ok", "categories_cleared": 0}
     assert "shutting down" in (await manager.dispatch("sums_tools", "add"))["error"]
+
+
+def test_the_manager_of_the_process_can_be_made_where_no_loop_runs(tree: Path) -> None:
+    assert compat.get_tool_manager() is compat.get_tool_manager()
+    manager = HierarchicalToolManager(str(tree))
+    manager.discover_categories()
+    assert list(manager.categories) == ["sums_tools", "trio_tools"]
+    assert asyncio.run(manager.dispatch("sums_tools", "add", {"a": 1}))["sum"] == 2
 
 
 def test_a_category_stands_by_itself(tree: Path) -> None:

@@ -32,7 +32,7 @@ class HierarchicalToolManager:
         self._discovered = False
         self._shutting_down = False
         self._running = 0
-        self._idle = anyio.Event()
+        self._idle: anyio.Event | None = None
 
     # --- finding ------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class HierarchicalToolManager:
             return {"status": "error", "error": str(error), **about}
         finally:
             self._running -= 1
-            if not self._running:
+            if not self._running and self._idle is not None:
                 self._idle.set()
         return _answer(result, about)
 

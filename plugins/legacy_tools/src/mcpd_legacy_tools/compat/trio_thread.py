@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from .errors import RuntimeNotFoundError
+from .errors import RuntimeExecutionError, RuntimeNotFoundError
 
 T = TypeVar("T")
 
@@ -53,6 +53,7 @@ class TrioThread:
     """Runs code in trio, in a thread that lives as long as the context manager is open.
 
     :raises RuntimeNotFoundError: on entering, when trio is not installed.
+    :raises RuntimeExecutionError: on entering, when trio does not start.
     """
 
     def __enter__(self) -> TrioThread:
@@ -61,13 +62,16 @@ class TrioThread:
         except ImportError as error:
             raise RuntimeNotFoundError("trio") from error
         self._trio = trio
+        self._failures: list[BaseException] = []
         self._ready = threading.Event()
-        self._thread = threading.Thread(
-            target=trio.run, args=(self._serve,), name="mcpd-legacy-trio", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="mcpd-legacy-trio", daemon=True)
         self._thread.start()
         # Only the start of a loop is waited for, which runs no code of others.
         self._ready.wait()
+        if self._failures:
+            raise RuntimeExecutionError(
+                f"trio does not start: {self._failures[0]}"
+            ) from self._failures[0]
         return self
 
     def __exit__(
@@ -79,6 +83,14 @@ class TrioThread:
         self._token.run_sync_soon(self._nursery.cancel_scope.cancel)
         # The calls in it have ended, since each is waited for by whoever made it.
         self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._trio.run(self._serve)
+        except Exception as error:  # noqa: BLE001 - who waits for the loop is told
+            self._failures.append(error)
+        finally:
+            self._ready.set()
 
     async def _serve(self) -> None:
         async with self._trio.open_nursery() as self._nursery:
@@ -100,8 +112,10 @@ class TrioThread:
             await asyncio.wait([run.future])
         except asyncio.CancelledError:
             self._token.run_sync_soon(run.cancel)
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([run.future])
+            # Whoever cancels again, and again, waits for the clean-up all the same.
+            while not run.future.done():
+                with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([run.future])
             run.future.exception()  # it has been asked for, and the cancellation counts more
             raise
         return run.future.result()
