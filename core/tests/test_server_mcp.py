@@ -498,6 +498,23 @@ async def test_pages_are_complete_and_in_order(serve: Serve) -> None:
         assert len(set(names)) == 8
 
 
+@pytest.mark.parametrize("at_a_time", [1, 2, 3, 8])
+async def test_a_list_is_the_same_in_however_many_parts_it_is_made(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    async with serve() as wire:
+        whole = (await wire.ask("tools/list"))["result"]
+    monkeypatch.setattr("mcpd_core.server.listing.AT_A_TIME", at_a_time)
+    async with serve() as wire:
+        for _ in range(2):
+            assert (await wire.ask("tools/list"))["result"] == whole
+    async with serve(page=5) as wire:
+        first = (await wire.ask("tools/list"))["result"]
+        second = (await wire.ask("tools/list", {"cursor": first["nextCursor"]}))["result"]
+        assert first["tools"] + second["tools"] == whole["tools"]
+        assert "nextCursor" not in second
+
+
 @pytest.mark.parametrize("cursor", ["nonsense", "after:not a name"])
 async def test_an_unknown_cursor_is_an_error(serve: Serve, cursor: str) -> None:
     async with serve() as wire:

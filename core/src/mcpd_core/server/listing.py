@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -13,7 +14,7 @@ from mcp_types import INVALID_PARAMS, PaginatedRequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ..spec import TOOL_NAME, ToolSpec
-from .wire import RawList
+from .wire import RawList, dump
 
 #: Tools per page. Several clients never ask for a second page, so that one page must hold more
 #: tools than an ordinary installation has.
@@ -21,7 +22,28 @@ PAGE = 1000
 #: Serialised pages that are kept, least recently used first out. A page of 370 tools is 150 KB.
 KEPT = 16
 
+#: Tools that pass through the SDK at a time. What it makes of a tool takes several times the memory
+#: of the tool, which would stay with the process.
+AT_A_TIME = 50
+
 _CURSOR = "after:"
+
+
+class _Part:
+    """What of a page is asked for.
+
+    :ivar specs: the tools, as they were when the page was begun.
+    :ivar start: index of its first tool in the page.
+    :ivar of: how many tools the page has, once that is known.
+    """
+
+    def __init__(self, specs: Sequence[ToolSpec]) -> None:
+        self.specs = specs
+        self.start = 0
+        self.of = 0
+
+
+_part: ContextVar[_Part | None] = ContextVar("part of a page of tools", default=None)
 
 
 def tool_of(spec: ToolSpec) -> dict[str, Any]:
@@ -55,6 +77,8 @@ class ToolListing:
 
     :param tools_for: the tools that the client of a request may see, sorted by name.
     :param page: tools per page.
+    :param raw: whether answers are encoded by `wire.encode_result` and nothing else, so that the
+        list itself need not be kept beside its bytes.
     """
 
     def __init__(
@@ -62,9 +86,11 @@ class ToolListing:
         tools_for: Callable[[ServerRequestContext[Any, Any]], Sequence[ToolSpec]],
         *,
         page: int = PAGE,
+        raw: bool = False,
     ) -> None:
         self._tools_for = tools_for
         self._page = page
+        self._raw = raw
         self._kept: OrderedDict[
             tuple[str, str | None], tuple[tuple[ToolSpec, ...], dict[str, Any]]
         ] = OrderedDict()
@@ -76,7 +102,8 @@ class ToolListing:
 
         :raises MCPError: when the cursor is none of ours.
         """
-        specs = self._tools_for(ctx)
+        part = _part.get()
+        specs = self._tools_for(ctx) if part is None else part.specs
         start = 0
         cursor = params.cursor if params is not None else None
         if cursor is not None:
@@ -87,8 +114,12 @@ class ToolListing:
                 raise MCPError(INVALID_PARAMS, "Unknown cursor; start again without one.")
             start = bisect_right([spec.name for spec in specs], last)
         page = specs[start : start + self._page]
+        shown = page
+        if part is not None:
+            part.of = len(page)
+            shown = page[part.start : part.start + AT_A_TIME]
         answer: dict[str, Any] = {
-            "tools": [tool_of(spec) for spec in page],
+            "tools": [tool_of(spec) for spec in shown],
             "resultType": "complete",
         }
         if start + self._page < len(specs):
@@ -108,13 +139,36 @@ class ToolListing:
         if kept is not None and kept[0] == specs:
             self._kept.move_to_end(key)
             return kept[1]
-        result = await call_next(ctx)
+        result = await (self._in_parts(specs, ctx, call_next) if self._raw else call_next(ctx))
         if isinstance(result, dict) and isinstance(result.get("tools"), list):
-            result = {**result, "tools": RawList(result["tools"])}
+            if not isinstance(result["tools"], RawList):
+                result = {**result, "tools": RawList(result["tools"])}
             self._kept[key] = (specs, result)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return result
+
+    async def _in_parts(
+        self,
+        specs: Sequence[ToolSpec],
+        ctx: ServerRequestContext[Any, Any],
+        call_next: CallNext,
+    ) -> HandlerResult:
+        """Have one page made by the SDK in parts, of which only the bytes are kept."""
+        part = _Part(specs)
+        token = _part.set(part)
+        try:
+            done: list[bytes] = []
+            while True:
+                result = await call_next(ctx)
+                if not isinstance(result, dict) or not isinstance(result.get("tools"), list):
+                    return result
+                done.append(dump(result["tools"]))
+                part.start += AT_A_TIME
+                if part.start >= part.of:
+                    return {**result, "tools": RawList.joined(done)}
+        finally:
+            _part.reset(token)
 
 
 def _is_plain(ctx: ServerRequestContext[Any, Any]) -> bool:

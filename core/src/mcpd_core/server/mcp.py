@@ -131,7 +131,7 @@ class McpServer:
         if engine == "auto" and (reason := unsupported()):
             log.warning("serving through the SDK's own, slower loop: %s", reason)
             self.engine = "sdk"
-        listing = ToolListing(self._tools_for, page=page)
+        listing = ToolListing(self._tools_for, page=page, raw=self.engine == "lean")
         content = ContentHandlers(host, page=page, shelter=self.engine != "lean")
         self._changes = Changes(host.updates)
         self._subscriptions = Subscriptions(host.updates)
