@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +14,7 @@ from mcpd_legacy_tools.records import LegacyTool, Scan
 from mcpd_legacy_tools.scan import scan
 from mcpd_legacy_tools.testing import Expected, plant
 
-Draft202012Validator: Any = importlib.import_module("jsonschema").Draft202012Validator
+from .scan_kit import Draft202012Validator, write
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +127,33 @@ def test_where_a_tool_is_imported_from(expected: Expected, found: Scan) -> None:
     assert tool.module == f"legacy_server.mcp_server.tools.{category}.presses.cold"
     assert tool.source == str(expected.path / category / "presses" / "cold.py")
     assert tool.aliases == (f"{category}.press_cold",)
+
+
+def test_the_same_tree_is_the_same_each_time(expected: Expected, tmp_path: Path) -> None:
+    engine = "".join(f"class Mock{name}Service: ...\n" for name in "ABCDEFGH")
+    names = ", ".join(f"Mock{name}Service" for name in "ABCDEFGH")
+    write(
+        tmp_path,
+        {
+            "a/serve.py": f"from .serve_engine import *\ndef serve():\n    return [{names}]\n",
+            "a/serve_engine.py": engine,
+        },
+    )
+    code = (
+        "import sys\n"
+        "from mcpd_legacy_tools.options import read\n"
+        "from mcpd_legacy_tools.scan import scan\n"
+        "print(scan(read({'paths': sys.argv[1:], 'installed': False}), cache=False))"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(expected.path), str(tmp_path)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            timeout=50,
+        ).stdout
+        for seed in "12"
+    ]
+    assert said[0] == said[1]
+    assert b"MockAService" in said[0]

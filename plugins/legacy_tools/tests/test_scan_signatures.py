@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,12 @@ def test_pydantic_fields_are_seen_through(tmp_path: Path) -> None:
     """
     properties = tool_of(tmp_path, source).input_schema["properties"]
     assert [properties[name].get("default") for name in "abcd"] == [5, "x", [], None]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is that of Python 3.12")
+def test_type_statements(tmp_path: Path) -> None:
+    tool = tool_of(tmp_path, "type Name = str | None\ndef f[T](a: Name, b: T): ...\n")
+    assert tool.input_schema["properties"] == {"a": {"anyOf": [STRING, NULL]}, "b": {}}
 
 
 def test_several_lines_of_a_signature(tmp_path: Path) -> None:

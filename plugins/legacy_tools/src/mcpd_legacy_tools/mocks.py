@@ -166,7 +166,7 @@ class MarkFinder:
             engine = self._engines.get(path)
             if engine is not None:
                 wanted = [theirs for theirs, ours in called.items() if ours in words]
-                yield from self._reached(engine, words if "*" in called else wanted, seen)
+                yield from self._reached(engine, sorted(words) if "*" in called else wanted, seen)
 
 
 class _Text:

@@ -43,7 +43,6 @@ def tool_class(node: ast.ClassDef, scope: Scope) -> Found | None:
         function=f"{node.name}.execute",
         tool=str(name).strip() if named else node.name,
         line=node.lineno,
-        end=node.end_lineno or node.lineno,
         reason=_reason(node, lineage, scope, named, signature, given),
         kind="class",
         is_async=isinstance(execute, ast.AsyncFunctionDef),

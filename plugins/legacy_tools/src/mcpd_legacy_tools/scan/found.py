@@ -23,14 +23,12 @@ class Found:
     :ivar tool: the name that it declares, or that of the function.
     :ivar reason: why it is no tool; empty when it is one.
     :ivar old_rule: whether the old server would have listed it.
-    :ivar end: its last line.
     :ivar marks: lines that show made-up data, as ``[line, text, file]``; its own file is empty.
     """
 
     function: str
     tool: str
     line: int
-    end: int
     reason: str = ""
     old_rule: bool = False
     kind: ToolKind = "function"

@@ -165,12 +165,12 @@ class _Module:
             if not old or not name.islower():
                 if name in public and name.islower():
                     reason = f"it is defined elsewhere ({_origin(imported)})"
-                    yield Found(name, name, imported.line, imported.line, reason)
+                    yield Found(name, name, imported.line, reason)
                 continue
             definition = self._find(imported)
             if definition is None:
                 reason = f"it comes from {_origin(imported)}, where no such function was found"
-                yield Found(name, name, imported.line, imported.line, reason)
+                yield Found(name, name, imported.line, reason)
             else:
                 yield self._function(name, definition.node, definition.scope, imported.line)
         for name, value in scope.constants.items():
@@ -185,7 +185,6 @@ class _Module:
         return self._old_stem is not None and self._old_stem in name
 
     def _function(self, name: str, node: Function, scope: Scope, line: int) -> Found:
-        here = node.lineno == line and scope is self._scope
         marked = marks_of(name, node, self._scope, self._listed)
         doc = described(docstring_of(node))
         signature = signature_of(node, scope, doc)
@@ -195,7 +194,6 @@ class _Module:
             function=name,
             tool=marked.name or name,
             line=line,
-            end=(node.end_lineno or line) if here else line,
             reason=reason or impossible(node, signature, scope),
             old_rule=self._is_old(name),
             kind="listed" if marked.listed else "function",

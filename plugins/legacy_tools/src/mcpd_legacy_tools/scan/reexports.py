@@ -16,6 +16,8 @@ from .scope import Function, Imported, Scope, scope_of
 #: Files from one to the next until the definition; packages pass things on a few times.
 _FARTHEST = 6
 _MOST_STARS = 4
+#: Parsed files that are remembered: neighbours import from the same few, and each takes megabytes.
+_KEPT = 4
 _LARGEST = 2 * 1024 * 1024
 
 
@@ -32,7 +34,7 @@ class Definition:
 
 
 class Definitions:
-    """Finds definitions below one root; each file is read once.
+    """Finds definitions below one root.
 
     :param root: the directory that absolute imports start at.
     """
@@ -90,6 +92,8 @@ class Definitions:
 
     def _scope(self, path: str) -> Scope | None:
         if path not in self._scopes:
+            if len(self._scopes) >= _KEPT:
+                del self._scopes[next(iter(self._scopes))]
             self._scopes[path] = _read(path)
         return self._scopes[path]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -93,9 +94,17 @@ def scope_of(module: ast.Module, lines: list[bytes]) -> Scope:
     return scope
 
 
+#: ``except*`` is newer than the oldest Python that runs this.
+_BLOCKS = tuple(
+    kind
+    for name in ("If", "Try", "TryStar", "With")
+    if (kind := getattr(ast, name, None)) is not None
+)
+
+
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     for node in body:
-        if isinstance(node, (ast.If, ast.Try, ast.With)):
+        if isinstance(node, _BLOCKS):
             if isinstance(node, ast.If) and _is_main_guard(node.test):
                 continue
             yield from _statements(node.body)
@@ -134,6 +143,10 @@ def _assign(scope: Scope, node: Any) -> None:
             scope.attributes[target.value.id, target.attr] = node.value
 
 
+def _type_alias(scope: Scope, node: Any) -> None:
+    scope.constants[node.name.id] = node.value
+
+
 def _import(scope: Scope, node: Any) -> None:
     for alias in node.names:
         name = alias.asname or alias.name.partition(".")[0]
@@ -159,3 +172,5 @@ _READERS: dict[type[ast.stmt], Any] = {
     ast.Import: _import,
     ast.ImportFrom: _import_from,
 }
+if sys.version_info >= (3, 12):
+    _READERS[ast.TypeAlias] = _type_alias
