@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcpd_core import Principal
-from mcpd_task_queue.errors import StoreClosed
+from mcpd_task_queue.errors import StoreClosed, TaskRefused
 from mcpd_task_queue.records import Filter, NewTask, QueueChanged
 from mcpd_task_queue.sqlite import SQLiteTaskStore, whole
 
@@ -124,6 +124,20 @@ def test_of_a_pause_and_a_resume_at_the_same_time_the_later_one_wins(
     assert paused == (later == "pause")
     assert states(store) == {"paused" if paused else "ready": 20}
     assert len(store.pauses(me).result(10)) == paused
+    assert store._queues._turning == {}
+
+
+def test_nobody_pauses_ever_more_queues(
+    store: SQLiteTaskStore, me: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "MOST_PAUSES", 2)
+    for queue in ("a", "b", "a"):
+        store.pause(me, queue, "").result(10)
+    with pytest.raises(TaskRefused, match="'c' was not paused: you have 2 paused queues"):
+        store.pause(me, "c", "").result(10)
+    assert store.pause(Principal("local", "1001", "bob"), "c", "").result(10).pause is not None
+    store.resume(me, "a").result(10)
+    assert store.pause(me, "c", "").result(10).pause is not None
     assert store._queues._turning == {}
 
 

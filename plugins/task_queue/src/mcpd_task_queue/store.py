@@ -219,6 +219,8 @@ class TaskStore(Protocol):
 
         Until this is answered, tasks that were ready may still be started. Of a pause and a resume
         that go on at the same time, the later one wins.
+
+        :raises TaskRefused: when the principal has paused very many queues already.
         """
         ...
 

@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from typing import Literal, NamedTuple
 
 from mcpd_core import Principal
+from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import Pause, QueueChanged, Whose
 
 from .transaction import Transaction
@@ -32,6 +33,9 @@ from .writer import Writer
 PART = 250
 
 _QUEUE = "principal_kind = ? AND principal_id = ? AND queue = ?"
+
+#: Queues that a principal may have paused at a time.
+MOST_PAUSES = 1_000
 
 #: What a queue, of a principal, is being made.
 Turning = dict[Whose, Literal["paused", "resumed"]]
@@ -65,6 +69,8 @@ class WholeQueues:
 
         def begin(tx: Transaction) -> bool:
             before = paused(tx, who)
+            if before is None:
+                _expect_few(tx, who)
             since = tx.now if before is None else before.since
             tx.execute("INSERT OR REPLACE INTO pause VALUES (?, ?, ?, ?, ?)", (*who, since, reason))
             tx.undo.put(self._turning, who, "paused")
@@ -185,6 +191,22 @@ class _Change:
         else:
             # At the end of what waits for the writer: all of that comes first.
             self._go_on(lambda tx: self._one(tx, False))
+
+
+def _expect_few(tx: Transaction, who: Whose) -> None:
+    """Refuse to pause ever more queues: a pause is kept whether or not there is such a queue.
+
+    :raises TaskRefused: saying so.
+    """
+    (number,) = tx.execute(
+        "SELECT count(*) FROM pause WHERE principal_kind = ? AND principal_id = ?", who[:2]
+    ).fetchone()
+    if number >= MOST_PAUSES:
+        raise TaskRefused(
+            f"The queue {who.queue!r} was not paused: you have {number:,} paused queues, which is "
+            "the most.",
+            hint="get_queue_stats shows your pauses; resume_queue ends one.",
+        )
 
 
 def settle(tx: Transaction, limit: int) -> int:

@@ -76,9 +76,10 @@ async def clear_queue(
         bool, Field(description="Also end the recurring tasks of the queue.")
     ] = False,
 ) -> ClearedQueue:
-    """Cancel all tasks that wait in one of your queues, all of them or, if that fails, none.
+    """Cancel all tasks that wait in one of your queues.
 
-    What runs goes on, and what has ended is kept. Each cancelled task can be had back with
+    What runs goes on, and what has ended is kept. Of many tasks some may be started before it is
+    their turn, and what is submitted meanwhile stays. Each cancelled task can be had back with
     retry_task.
     """
     if not confirm:
