@@ -31,7 +31,7 @@ sources := $(foreach dist,$(dists),$(filter-out %.egg-info,$(wildcard $(dist)/sr
 
 .PHONY: help
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 $(stamp): pyproject.toml constraints.txt tools/setup.sh $(addsuffix /pyproject.toml,$(dists))
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" tools/setup.sh $(dists)
@@ -106,6 +106,11 @@ soak: $(stamp) ## An hour of tasks (SOAK_MINUTES=...), storms of cancellations, 
 	MCPD_MEMORY_TASKS=20000 $(bin)/pytest -q plugins/task_queue/tests/test_memory.py
 	MCPD_FAULTS=all MCPD_SIMULATIONS=20000 $(bin)/pytest -q tests/test_queue_faults.py \
 	  $(addprefix plugins/task_queue/tests/test_,power_loss.py kill_points.py simulation.py dispatcher_simulation.py)
+
+.PHONY: legacy-checkout
+legacy-checkout: $(stamp) ## Find, list and load the tools of a real checkout (CHECKOUT=...).
+	@[ -n "$(CHECKOUT)" ] || { echo "error: CHECKOUT=... names what holds ipfs_datasets_py" >&2; exit 2; }
+	MCPD_LEGACY_CHECKOUT="$(abspath $(CHECKOUT))" $(bin)/pytest -q tests/legacy_checkout.py
 
 .PHONY: constraints
 constraints: $(stamp) ## Resolve the newest versions for every Python found and pin them.

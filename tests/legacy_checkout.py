@@ -122,8 +122,12 @@ def test_every_tool_can_be_called_or_says_what_it_lacks(
         print()  # noqa: T201 - the figures are what this is run for
         for what, count in report.items():
             print(f"{count:6} {what}")  # noqa: T201
-        for reason, count in Counter(each.reason for each in found.excluded).most_common(30):
-            print(f"{count:6} left out: {reason}")  # noqa: T201
-        for text, count in Counter(text[:200] for text in others).most_common(40):
-            print(f"{count:6} {text}")  # noqa: T201
+        why = Counter(re.sub(r" \(.*|'.*|: .*", "", each.reason) for each in found.excluded)
+        _show("left out:", why)
+        _show("not callable:", Counter(text.partition("cannot be loaded: ")[2] for text in others))
     assert all(text.strip() for text in others)
+
+
+def _show(what: str, counted: Counter[str]) -> None:
+    for text, count in counted.most_common(40):
+        print(f"{count:6} {what} {text[:200]}")  # noqa: T201

@@ -158,3 +158,17 @@ def test_queues_measures_each_in_turn_and_compares_them(tmp_path: Path) -> None:
     for found in written["queues"].values():
         assert all(len(values) == 1 and values[0] > 0 for values in found.values())
     assert "| one durable submit at a time, over raw SQLite" in printed
+
+
+@pytest.mark.slow
+def test_legacy_scans_serves_and_calls_a_tree(tmp_path: Path) -> None:
+    printed, written = run("legacy.py", "--quick", "--calls", "20", json_to=tmp_path / "l.json")
+
+    measured = written["measured"]
+    # The old manager comes with a checkout, which the tests do not have.
+    assert set(measured) == {"nothing", "cold", "warm", "memory", "calls"}
+    assert measured["cold"]["tools"] == measured["warm"]["tools"] == [400]
+    assert measured["memory"]["listed"] == [400]
+    assert measured["calls"]["dispatched"][0] > measured["calls"]["direct"][0] > 0
+    assert "skipped: the old manager" in printed
+    assert "| warm scan, ms" in printed

@@ -100,6 +100,7 @@ ELSEWHERE = {
     ".venv/bin/python benchmarks/discovery.py": ("tests/test_benchmarks.py", '"discovery.py"'),
     ".venv/bin/python benchmarks/runtimes.py": ("tests/test_benchmarks.py", '"runtimes.py"'),
     ".venv/bin/python benchmarks/queues.py": ("tests/test_benchmarks.py", '"queues.py"'),
+    ".venv/bin/python benchmarks/legacy.py": ("tests/test_benchmarks.py", '"legacy.py"'),
 }
 
 #: Pages whose `sh` fences show what these tests run with other words.

@@ -102,6 +102,7 @@ def test_tools_are_what_their_code_says(expected: Expected, found: Scan) -> None
     assert seen(lambda t: tools[t.key].kind) == seen(lambda t: t.kind)
     assert seen(lambda t: tools[t.key].is_async) == seen(lambda t: t.is_async)
     assert seen(lambda t: tools[t.key].runtime) == seen(lambda t: t.runtime)
+    assert seen(lambda t: bool(tools[t.key].marks)) == seen(lambda t: t.mocked)
     lacking = [t.key for t in expected.tools if t.summary not in tools[t.key].description]
     assert lacking == []
 
@@ -185,3 +186,11 @@ def test_every_call_comes_to_what_the_tool_makes_of_it(
     assert wrong == []
     succeeded = sum(not answer.is_error for answer in served.answers)
     assert succeeded == sum(tool.runs and not tool.fails for tool, _ in calls) > 300
+
+
+def test_tools_that_make_their_data_up_say_so(
+    served: Session, calls: list[tuple[ExpectedTool, str]]
+) -> None:
+    listed = {tool.name: tool for tool in served.listed}
+    says_so = {name for name in listed if "made-up data" in listed[name].description}
+    assert says_so == {name for tool, name in calls if tool.mocked}

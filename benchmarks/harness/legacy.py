@@ -44,15 +44,17 @@ import inspect, json, sys, time
 sys.path.insert(0, sys.argv[1])
 begun, used = time.perf_counter(), time.process_time()
 from ipfs_datasets_py.mcp_server.hierarchical_tool_manager import HierarchicalToolManager
+imported = time.perf_counter()
 found = HierarchicalToolManager().list_categories(include_count=True)
 if inspect.isawaitable(found):
     import asyncio
     async def awaited():
         return await found
     found = asyncio.run(awaited())
-took, used = time.perf_counter() - begun, time.process_time() - used
-tools = sum(category.get("tool_count", 0) for category in found)
-answer = {"tools": tools, "seconds": took, "processor": used}
+ended, used = time.perf_counter(), time.process_time() - used
+answer = {"tools": sum(category.get("tool_count", 0) for category in found)}
+answer |= {"imports": imported - begun, "search": ended - imported}
+answer |= {"both": ended - begun, "processor": used}
 print("\\n" + json.dumps(answer), flush=True)
 """
 #: Ours finds every tool, with its schema.
@@ -61,10 +63,12 @@ import json, sys, time
 begun, used = time.perf_counter(), time.process_time()
 from mcpd_legacy_tools.options import read
 from mcpd_legacy_tools.scan import scan
+imported = time.perf_counter()
 section = {"paths": [sys.argv[1]], "installed": False, "cache": sys.argv[2]}
 found = scan(read(section))
-took, used = time.perf_counter() - begun, time.process_time() - used
-print(json.dumps({"tools": len(found.tools), "seconds": took, "processor": used}))
+ended, used = time.perf_counter(), time.process_time() - used
+answer = {"tools": len(found.tools), "imports": imported - begun, "search": ended - imported}
+print(json.dumps(answer | {"both": ended - begun, "processor": used}))
 """
 
 
