@@ -9,6 +9,7 @@ import os
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -471,6 +472,25 @@ async def test_a_dispatch_that_is_cancelled_cancels_the_tool(host: Host, tmp_pat
         group.cancel_scope.cancel()
     assert await anyio.Path(note).exists()
     assert host.in_flight == 0
+
+
+@pytest.mark.anyio
+async def test_a_tool_that_outlasts_its_own_limit_is_answered_in_the_old_shape(
+    rows: tuple[PluginRow, ...], tmp_path: Path
+) -> None:
+    limited = tuple(
+        replace(spec, timeout=0.05) if spec.name == "odd_tools__waits" else spec
+        for spec in rows[0].tools
+    )
+    async with started((replace(rows[0], tools=limited),), tmp_path) as host:
+        note = str(tmp_path / "cleaned")
+        await host.check("odd_tools__waits", {"text": note}, principal=ME)
+        answer = await dispatch(host, "odd_tools", "waits", text=note)
+    assert answer.error is not None
+    assert answer.error["code"] == "deadline_exceeded"
+    assert answer.structured is not None
+    assert (answer.structured["status"], answer.structured["tool"]) == ("error", "waits")
+    assert await anyio.Path(note).exists()
 
 
 # --- what the scan finds -------------------------------------------------------------------------
