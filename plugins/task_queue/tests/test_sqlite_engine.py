@@ -22,7 +22,7 @@ from mcpd_core import McpdError, Principal
 from mcpd_task_queue.errors import StoreBroken, StoreError, StoreFull, StoreUnusable
 from mcpd_task_queue.metrics import Reading
 from mcpd_task_queue.records import Change, Filter, NewTask, Whose
-from mcpd_task_queue.sqlite import SQLiteTaskStore, schema
+from mcpd_task_queue.sqlite import SQLiteTaskStore, connection, schema
 from mcpd_task_queue.sqlite.changes import claim
 from mcpd_task_queue.sqlite.connection import connect_reader, connect_writer, in_words
 from mcpd_task_queue.sqlite.transaction import Transaction
@@ -453,6 +453,35 @@ def test_an_io_error_on_a_full_disk_is_a_full_disk(
 
     monkeypatch.setattr(shutil, "disk_usage", fails)
     assert isinstance(in_words(tmp_path / "x.db", error, "testing"), StoreBroken)
+
+
+def test_a_value_that_is_no_json_does_not_stop_the_store(store: SQLiteTaskStore, new: New) -> None:
+    bad = store._writer.do(lambda tx: tx.execute("SELECT value FROM json_each('[oh')").fetchall())
+    with pytest.raises(StoreError, match="malformed JSON") as caught:
+        bad.result(10)
+    assert not isinstance(caught.value, StoreBroken)
+    assert store.submit([new()]).result(10)[0].outcome == "created"
+    damage = sqlite3.DatabaseError("database disk image is malformed")
+    assert isinstance(in_words(store.path, damage, "testing"), StoreBroken)
+
+
+def test_names_that_are_there_already_are_made_safe_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(connection, "sync", synced.append)
+    folder = tmp_path / "task_queue"
+    folder.mkdir()
+    (folder / "tasks.db").touch()
+    connection.create(folder / "tasks.db")
+    assert synced == [folder, tmp_path]
+
+    def refuse(path: Path) -> None:
+        if path == tmp_path:
+            raise PermissionError
+
+    monkeypatch.setattr(connection, "sync", refuse)
+    connection.create(folder / "tasks.db")
 
 
 def test_closing_a_file_that_cannot_be_written_any_more_is_only_logged(

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +70,10 @@ def create(path: Path) -> None:
         sync(folder.parent)
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        sync(path.parent)
+    # Also when they were there: who made them may have died before their names were on the disk.
+    sync(path.parent)
+    with suppress(PermissionError):  # a folder above may be somebody else's
+        sync(path.parent.parent)
 
 
 def connect_writer(path: Path, durability: Durability) -> sqlite3.Connection:
@@ -125,7 +129,9 @@ def in_words(path: Path, error: sqlite3.Error, doing: str) -> StoreError:
             f"The task store {path} is full: {text} while {doing}; nothing was changed.",
             hint="Make room on its disk, then try again.",
         )
-    if "disk I/O" in text or "malformed" in text or "not a database" in text:
+    # JSON that is malformed is one value, and no damage to the file.
+    damaged = "malformed" in text and "JSON" not in text
+    if "disk I/O" in text or damaged or "not a database" in text:
         return StoreBroken(
             f"The task store {path} failed: {text} while {doing}; it accepts no changes any more.",
             hint="Check the disk, then restart mcpd: it replays what was acknowledged.",

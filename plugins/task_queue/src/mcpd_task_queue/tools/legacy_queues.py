@@ -54,11 +54,12 @@ async def queue_stats(
 async def queue_pause(ctx: Context, reason: Reason = None) -> CallResult:
     """Older form of pause_queue."""
     paused = await (await service(ctx)).pause(ctx.principal, QUEUE, reason or "")
-    assert paused.pause is not None
+    # It may have been resumed by the time that all of it was paused.
+    since = time.time() if paused.pause is None else paused.pause.since
     return legacy.success(
         [],
-        status="paused",
-        paused_at=iso(paused.pause.since),
+        status="active" if paused.pause is None else "paused",
+        paused_at=iso(since),
         queued_tasks=paused.waiting,
         running_tasks=paused.running,
     )
