@@ -45,6 +45,7 @@ PAGES = [
     "docs/how-to/manage-tasks.md",
     "docs/how-to/place-tools.md",
     "docs/how-to/publish-a-plugin.md",
+    "docs/how-to/run-legacy-tools.md",
     "docs/how-to/run-several-tools.md",
     "docs/how-to/run-tools-in-processes.md",
     "docs/how-to/serve-foreign-code.md",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from mcpd_core import Registrar, hookimpl
+from mcpd_core import ReadinessCheck, ReadSection, Registrar, hookimpl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import BaseModel
+
+    from mcpd_core import Finding
 
 
 @hookimpl
@@ -21,3 +25,19 @@ def mcpd_settings() -> tuple[str, type[BaseModel]]:
     from .settings import LegacyToolsSettings
 
     return "legacy_tools", LegacyToolsSettings
+
+
+@hookimpl
+def mcpd_tool_readiness() -> ReadinessCheck:
+    """Tell which tools of the trees lack what."""
+    from .readiness import check
+
+    return check
+
+
+@hookimpl
+def mcpd_doctor_checks(section: ReadSection) -> Iterable[Finding]:
+    """Look at the trees, at what of them cannot be read, and at what tools lack."""
+    from .checks import examine
+
+    return examine(section("legacy_tools"))

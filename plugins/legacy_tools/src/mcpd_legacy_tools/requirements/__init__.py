@@ -64,6 +64,13 @@ class Missing:
         steps += [f"apt install {package}" for package in apart]
         return " and ".join(steps)
 
+    @property
+    def told(self) -> str:
+        """Why the file cannot be imported and what to do, as a line; empty when it can be."""
+        if not self.hint:
+            return self.reason
+        return f"{self.reason.rstrip('.')}: {self.hint}"
+
 
 _lock = threading.Lock()
 _closures: dict[Home, Closures] = {}
@@ -94,7 +101,7 @@ def missing_for(source: str, package: str, directory: str) -> Missing:
         tuple(modules),
         tuple(optional),
         tuple(sorted(broken)),
-        _programs([*needed.outside, *optional]),
+        _programs([*needed.outside, *filter(is_here, perhaps.outside)]),
     )
 
 
