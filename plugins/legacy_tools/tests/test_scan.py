@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -157,3 +158,14 @@ def test_the_same_tree_is_the_same_each_time(expected: Expected, tmp_path: Path)
     ]
     assert said[0] == said[1]
     assert b"MockAService" in said[0]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_collector_is_left_as_it_was(tmp_path: Path, collecting: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        scan(mounting(tmp_path), cache=False)
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -115,6 +115,20 @@ def test_a_decorator_states_the_contract(tmp_path: Path) -> None:
     assert tool.input_schema == {"type": "object", "properties": {"a": {"type": "integer"}}}
 
 
+def test_what_a_stated_schema_does_not_describe_the_docstring_does(tmp_path: Path) -> None:
+    source = """
+    def f(a, b):
+        'Do it.\\n\\n:param a: One.\\n:param b: Two.'
+    TOOLS = [{'function': f, 'input_schema': {'a': {'type': 'integer'},
+                                              'b': {'description': 'Said.'}, 'c': {}}}]
+    """
+    assert tool_of(tmp_path, source).input_schema["properties"] == {
+        "a": {"type": "integer", "description": "One."},
+        "b": {"description": "Said."},
+        "c": {},
+    }
+
+
 @pytest.mark.parametrize(
     ("stated", "runtime"),
     [("'trio'", "trio"), ("'fastapi'", "asyncio"), ("'auto'", "asyncio"), ("x()", "asyncio")],

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from ..records import RuntimeName
+from .annotations import Schema
 from .classes import tool_class
 from .found import FileScan, Found
 from .markers import Marked, lists_of, marks_of
 from .rules import file_reason, function_reason, impossible
 from .scope import Function, Imported, Scope, scope_of
-from .signatures import described, docstring_of, signature_of
+from .signatures import Signature, described, docstring_of, signature_of
 
 if TYPE_CHECKING:
     from .reexports import Definition
@@ -200,7 +201,7 @@ class _Module:
             is_async=is_async,
             runtime=_runtime(marked, is_async),
             description=marked.description or doc.description,
-            schema=signature.schema if marked.schema is None else marked.schema,
+            schema=_schema(marked, signature),
             parameters=signature.parameters,
             returns="" if node.returns is None else scope.source(node.returns),
             timeout=marked.timeout,
@@ -216,6 +217,17 @@ def _names(node: ast.expr | None) -> frozenset[str]:
 
 def _origin(imported: Imported) -> str:
     return "." * imported.level + imported.module
+
+
+def _schema(marked: Marked, signature: Signature) -> Schema:
+    """Return the schema that the code states, with what it leaves to the docstring to describe."""
+    if marked.schema is None:
+        return signature.schema
+    for name, stated in marked.schema["properties"].items():
+        known = signature.schema["properties"].get(name, {})
+        if "description" in known and isinstance(stated, dict):
+            stated.setdefault("description", known["description"])
+    return marked.schema
 
 
 def _runtime(marked: Marked, is_async: bool) -> RuntimeName:
