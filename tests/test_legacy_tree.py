@@ -26,6 +26,7 @@ REASONS = {
     "helper": "holds helpers",
     "main": "command line",
     "private": "private",
+    "re-export": "defined elsewhere",
     "registers": "registers tools",
     "type": "JSON cannot carry",
     "unnamed": "states no name",

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 #: Why a public function is no tool, as far as tests tell the reasons apart.
-ExclusionKind = Literal["decorator", "helper", "main", "private", "registers", "type", "unnamed"]
+ExclusionKind = Literal[
+    "decorator", "helper", "main", "private", "re-export", "registers", "type", "unnamed"
+]
 #: Why nothing can be said about a file.
 ProblemKind = Literal["syntax", "encoding", "size", "depth"]
 

@@ -115,6 +115,7 @@ from .ferry_status import ferry_status
 
 __all__ = ["ferry_status"]
 ''',
+        excluded=(("ferry_status", "re-export"),),
     ),
 )
 
