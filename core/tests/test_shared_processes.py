@@ -375,10 +375,11 @@ async def test_clients_take_turns_and_calls_run_one_at_a_time(modules: Path) -> 
             asyncio.ensure_future(call(host, "keep", {"value": f"greedy {n}"}, client="greedy"))
             for n in range(6)
         ]
-        await asyncio.sleep(0)
+        slots = host.lanes.processes._shared["old", "tree"].slots
+        await until(lambda: slots.stats()["waiting"] == len(flood))
         modest = asyncio.ensure_future(call(host, "keep", {"value": "modest"}, client="modest"))
-        await asyncio.sleep(0.02)
-        assert not any(task.done() for task in [first, *flood, modest])
+        await until(lambda: slots.stats()["waiting"] == len(flood) + 1)
+        assert slots.stats()["running"] == 1
         go.touch()
         await asyncio.gather(first, modest, *flood)
         kept = (await data(host, "keep"))["kept"]
