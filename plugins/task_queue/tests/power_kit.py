@@ -23,7 +23,7 @@ import pytest
 
 from mcpd_core import CallResult, Principal, Progress
 from mcpd_task_queue import blobs, syncing
-from mcpd_task_queue.records import LogLine, NewTask, Note, Renewal, Reported, Worker
+from mcpd_task_queue.records import LogLine, NewTask, Note, Renewal, Reported, Task, Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore
 
 from .vfs_kit import Operation, Watcher
@@ -343,6 +343,19 @@ def life(open_store: Callable[[], SQLiteTaskStore], clock: Ticking) -> Iterator[
     clock.now += 8 * 86_400.0
     store.sweep().result()
     yield "purged"
+    given: list[Task] = []
+    worker = Worker("v", ME, ("own",))
+    order = store.order("owner:3", 10.0, worker, given.extend, lambda _: None)
+    order.want(1)
+    pair = [_task(arguments={"n": n}, queue="own") for n in range(2)]
+    ids = [s.task_id for s in store.submit(pair).result()]
+    assert [task.id for task in given] == ids[:1]
+    yield "submitted and started in one commit"
+    order.want(1)
+    assert store.complete(ids[0], given[0].fence, CallResult("z")).result().accepted
+    order.withdraw().result()
+    assert [task.id for task in given] == ids
+    yield "completed, and the next started"
     store.close().result()
     yield "closed again"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from mcpd_task_queue.records import (
     Worker,
 )
 from mcpd_task_queue.retrying import Backoff
+from mcpd_task_queue.store import Order
 
 from .simulation_kit import LEASE, START, WAITING, Memory, Witness, World
 
@@ -64,6 +65,9 @@ class Simulation:
         self._claims: list[Claim] = []
         self._keys: dict[tuple[Principal, str], tuple[str, int]] = {}
         self._epoch = 0
+        self._orders: list[Order] = []
+        #: What was started for them, and who has yet to see it.
+        self._arrived: list[tuple[list[Task], str]] = []
         self._set_forward = 0.0
         self._backoff = Backoff(2.0, 60.0, self._chance.random)
         self._open()
@@ -78,6 +82,8 @@ class Simulation:
             self._submit_with_a_key,
             self._submit_recurring,
             *[self._claim] * 6,
+            *[self._order] * 2,
+            self._withdraw,
             *[self._finish] * 8,
             *[self._renew] * 3,
             *[self._wait] * 4,
@@ -98,7 +104,8 @@ class Simulation:
 
     @contextmanager
     def _doing(self, *what: str) -> Iterator[None]:
-        self.witness.doing = frozenset(what)
+        # Whatever is done may have tasks started for those who wait for some.
+        self.witness.doing = frozenset(what) | ({"claim"} if self._orders else set())
         # Some commits fail; whoever asked is told that nothing was changed.
         self.world.disk.full = self._chance.random() < 0.08
         self.trace.append((*what, self.world.steady, "full" if self.world.disk.full else ""))
@@ -107,11 +114,13 @@ class Simulation:
         except StoreFull:
             self.trace.append(("refused",))
         finally:
+            self._look_at_arrivals()
             self.world.disk.full = False
             self.witness.doing = frozenset()
 
     def _open(self) -> None:
         self._epoch += 1
+        self._orders.clear()  # they die with the process
         self.world.open()
         self.world.store.listen(self.witness.hear)
 
@@ -188,6 +197,37 @@ class Simulation:
             who = Worker("w", ME, queues, self._chance.choice(((), ("gpu",))))
         with self._doing("claim"):
             self._began(self.world.store.claim(owner, limit, LEASE, who).result(), owner)
+
+    def _order(self) -> None:
+        """Leave an order, or want more by one that stands."""
+        owner = self._owner()
+        if self._orders and self._chance.random() < 0.5:
+            order = self._chance.choice(self._orders)
+        else:
+            who = Worker("w", ME, QUEUES, ("gpu",)) if self._chance.random() < 0.3 else None
+            # Why nothing could be started is what others are told at the same time.
+            order = self.world.store.order(
+                owner,
+                LEASE,
+                who,
+                lambda tasks: self._arrived.append((list(tasks), owner)),
+                lambda _: None,
+            )
+            self._orders.append(order)
+        with self._doing("order"):
+            order.want(self._chance.randrange(3))
+
+    def _look_at_arrivals(self) -> None:
+        """Take note of what was started, behind what was recorded in the same commits."""
+        arrived, self._arrived = self._arrived, []
+        for tasks, owner in arrived:
+            self._began(tasks, owner)
+
+    def _withdraw(self) -> None:
+        if self._orders:
+            order = self._orders.pop(self._chance.randrange(len(self._orders)))
+            with self._doing("withdraw"):
+                order.withdraw().result()
 
     def _began(self, tasks: list[Task], owner: str) -> None:
         for task in tasks:
@@ -291,6 +331,8 @@ class Simulation:
         before = self.witness.tasks.keys() | set()
         with self._doing("sweep"):
             self.world.store.sweep().result()
+            self._look_at_arrivals()
+            self._interrupted(expired)
             self.witness.check()
             made = [
                 schedule
@@ -300,16 +342,20 @@ class Simulation:
                 if id_ not in before
             ]
             self.witness.must(sorted(made) == sorted(firing), "a firing was lost, or doubled")
-            self._interrupted(expired)
             self.witness.swept()
 
-    def _running(self, which: Callable[[Any], bool] = bool) -> list[str]:
+    def _running(self, which: Callable[[Any], bool] = bool) -> dict[str, int]:
+        """Return the starts that tasks have had, of those that run."""
         tasks = self.witness.tasks.items()
-        return [id_ for id_, known in tasks if known.state == "running" and which(known)]
+        return {
+            id_: known.starts for id_, known in tasks if known.state == "running" and which(known)
+        }
 
-    def _interrupted(self, ids: list[str]) -> None:
-        for id_ in ids:
-            if self.witness.tasks[id_].state in WAITING:
+    def _interrupted(self, before: Mapping[str, int]) -> None:
+        """Take note of tasks that wait again, or have been started again since."""
+        for id_, starts in before.items():
+            known = self.witness.tasks[id_]
+            if known.state in WAITING or known.starts > starts:
                 self._granted(id_)
 
     def _die(self) -> None:

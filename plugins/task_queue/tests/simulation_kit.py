@@ -79,6 +79,11 @@ class _Inline:
             self.let_go()
         return future
 
+    def tell(self, operation: Any) -> None:
+        super().tell(operation)  # type: ignore[misc]
+        if not self.held:
+            self.let_go()
+
     def let_go(self) -> None:
         """Do what was asked for, in as few commits as the engine makes of it."""
         self.held = False

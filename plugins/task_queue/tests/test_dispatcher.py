@@ -33,7 +33,7 @@ from mcpd_task_queue.records import NewTask, Task
 from mcpd_task_queue.retrying import Backoff
 from mcpd_task_queue.service import serving
 from mcpd_task_queue.settings import TaskQueueSettings
-from mcpd_task_queue.sqlite import SQLiteTaskStore
+from mcpd_task_queue.sqlite import SQLiteTaskStore, changes
 from mcpd_task_queue.sqlite.transaction import Transaction
 
 ME = Principal("local", "1000")
@@ -58,13 +58,11 @@ class Faults(SQLiteTaskStore):
         super().__init__(path)
         self.faults: dict[str, tuple[Exception, int]] = {}
         self.failed: list[str] = []
-        self.claims = 0
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        if name.startswith("_") or name in ("faults", "failed", "claims"):
+        if name.startswith("_") or name in ("faults", "failed"):
             return found
-        self.claims += name == "claim"
         error, times = self.faults.get(name, (None, 0))
         if error is None or times == 0:
             return found
@@ -134,6 +132,19 @@ class Held:
 def an_attempt(queue: TaskQueue, task: Task) -> Attempt:
     dispatcher = queue._dispatcher
     return Attempt(task, dispatcher.crew.built_in, dispatcher.new_notes())
+
+
+def taken(queue: TaskQueue, store: Faults, lease: float, **options: Any) -> Task:
+    """Submit a task and claim it in the dispatcher's name, but without its knowledge."""
+    gate = threading.Event()
+    # Both are in one batch, and operations come before the orders that wait.
+    store._writer.between(lambda _: gate.wait(10))
+    submitted = store.submit([NewTask("work", {}, ME, **options)])
+    claimed = store.claim(queue._dispatcher._supply._owner, 1, lease)
+    gate.set()
+    (task,) = claimed.result(10)
+    assert [answer.task_id for answer in submitted.result(10)] == [task.id]
+    return task
 
 
 async def submit(queue: TaskQueue, tool: str = "work", **options: Any) -> str:
@@ -226,8 +237,9 @@ async def test_what_was_claimed_while_the_closing_began_is_given_back(tmp_path: 
 
     async with running(tmp_path, {"work": work}) as (queue, store):
         queue._dispatcher._runner.refused_at_close = True
+        queue._dispatcher._supply.withdraw_all()
         task_id = await submit(queue)
-        (task,) = store.claim(queue._dispatcher._owner, 1, 30).result(10)
+        (task,) = store.claim(queue._dispatcher._supply._owner, 1, 30).result(10)
         await queue._dispatcher._attempt(an_attempt(queue, task))
         found = (await queue.status(ME, task_id)).task
         assert (found.state, found.attempts, found.releases) == ("ready", 0, 1)
@@ -254,54 +266,70 @@ async def test_an_attempt_that_is_cancelled_with_its_workers_is_recorded_as_inte
 ) -> None:
     async with running(tmp_path, {"work": forever}) as (queue, store):
         await ended(queue, await submit(queue, "none", max_attempts=1))
-        store.listen(None)
-        task_id = await submit(queue, repeatable=True)
-        (task,) = store.claim(queue._dispatcher._owner, 1, 30).result(10)
+        task = taken(queue, store, 30, repeatable=True)
         with trio.CancelScope() as workers:
             workers.cancel()
             await queue._dispatcher._attempt(an_attempt(queue, task))
-        found = (await queue.status(ME, task_id)).task
+        found = (await queue.status(ME, task.id)).task
         assert (found.state, found.attempts) == ("ready", 0)
         assert found.reason == "the server was stopped; it is safe to repeat"
 
 
-async def test_a_task_is_cancelled_although_its_claim_is_still_on_its_way(tmp_path: Path) -> None:
-    async with running(tmp_path, {"work": forever}) as (queue, store):
-        claim = store.claim
-
-        def claim_and_cancel(*arguments: Any) -> Future[list[Task]]:
-            claimed = claim(*arguments)
-            for task in claimed.result(10):
-                cancelled = store.cancel(ME, task.id).result(10)
-                assert cancelled is not None
-                assert cancelled.outcome == "cancelling"
-            return claimed
-
-        store.claim = claim_and_cancel  # type: ignore[method-assign,assignment]
-        assert (await ended(queue, await submit(queue))).state == "cancelled"
+async def test_a_task_is_cancelled_although_it_is_still_on_its_way(tmp_path: Path) -> None:
+    async with running(tmp_path, {"work": forever, "first": done}) as (queue, store):
+        await ended(queue, await submit(queue, "first"))
+        task_id = store.submit([NewTask("work", {}, ME)]).result(10)[0].task_id
+        # This thread has not been told of its start, and the store has both done by then.
+        cancelled = store.cancel(ME, task_id).result(10)
+        assert cancelled is not None
+        assert cancelled.outcome == "cancelling"
+        assert task_id not in queue._dispatcher.attempts
+        assert (await ended(queue, task_id)).state == "cancelled"
 
 
 # --- a store that fails ---------------------------------------------------------------------------
 
 
-async def test_claims_are_tried_again_when_the_store_comes_round(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def failing_starts(monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> list[int]:
+    """Have starts fail that many times; returns a list with an item for each that did."""
+    failed: list[int] = []
+    claim = changes.claim
+
+    def fail(*arguments: Any) -> list[Task]:
+        if len(failed) < times:
+            failed.append(1)
+            raise error
+        return claim(*arguments)
+
+    monkeypatch.setattr(changes, "claim", fail)
+    return failed
+
+
+async def test_a_start_is_tried_again_when_the_store_comes_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running(tmp_path, {"work": done}) as (queue, store):
-        store.faults["claim"] = (StoreFull("The store is full."), 3)
+    async with running(tmp_path, {"work": done}) as (queue, _):
+        await ended(queue, await submit(queue))
+        # The first submit is run with a start that fails, and then without any.
+        failed = failing_starts(monkeypatch, StoreFull("The store is full."), 5)
         assert (await ended(queue, await submit(queue))).state == "succeeded"
-        assert store.failed == ["claim"] * 3
+        assert len(failed) == 5
     assert "No task can be started: The store is full." in caplog.text
 
 
-async def test_a_broken_store_is_not_asked_again(tmp_path: Path) -> None:
+async def test_a_broken_store_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(tmp_path, {"work": done}) as (queue, store):
-        store.faults["claim"] = (StoreBroken("The disk failed."), 100)
+        await ended(queue, await submit(queue))
+        failed = failing_starts(monkeypatch, StoreBroken("The disk failed."), 100)
         task_id = await submit(queue)
-        await eventually(lambda: store.failed == ["claim"])
-        await submit(queue)
+        assert failed
+        del failed[:]
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(store._writer.trouble, StoreBroken)
         assert (await queue.status(ME, task_id)).task.state == "ready"
-        assert store.failed == ["claim"]
+        assert failed == []
 
 
 async def test_an_outcome_is_recorded_once_the_store_comes_round(tmp_path: Path) -> None:
@@ -367,13 +395,13 @@ async def test_a_sweep_that_fails_for_an_unknown_reason_does_not_end_the_sweepin
 
 
 async def test_a_defect_of_the_store_takes_nobody_down(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(tmp_path, {"work": done}) as (queue, store):
-        for operation in ("claim", "complete"):
-            store.faults[operation] = (KeyError("a defect"), 2)
+        store.faults["complete"] = (KeyError("a defect"), 2)
+        failed = failing_starts(monkeypatch, KeyError("a defect"), 4)
         assert (await ended(queue, await submit(queue))).state == "succeeded"
-        assert sorted(store.failed) == ["claim", "claim", "complete", "complete"]
+        assert (len(failed), store.failed) == (4, ["complete", "complete"])
         # Nor does one that does not take note of what the store tells.
         taking = queue._dispatcher.on_changes
         queue._dispatcher.on_changes = lambda changes: taking(changes[: 1 // 0])  # type: ignore[method-assign]
@@ -391,12 +419,7 @@ async def test_what_a_lost_claim_left_running_is_found_by_its_lease(
 ) -> None:
     monkeypatch.setattr(dispatcher_module, "LONGEST_NAP", 0.05)
     async with running(tmp_path, {"work": done}) as (queue, store):
-        await ended(queue, await submit(queue))
-        listener = store._listener
-        store.listen(None)
-        lost = await submit(queue)
-        store.claim(queue._dispatcher._owner, 1, 0.01).result(10)
-        store.listen(listener)
+        lost = taken(queue, store, 0.01).id
         # The naps are short while something is scheduled.
         await submit(queue, delay=60)
         assert (await ended(queue, lost)).state == "uncertain"
@@ -441,19 +464,14 @@ async def test_a_future_that_is_done_is_answered_at_once() -> None:
 # --- the end --------------------------------------------------------------------------------------
 
 
-async def test_a_claim_on_its_way_to_the_store_is_withdrawn_when_the_server_stops(
+async def test_nothing_is_started_for_those_who_wait_once_the_server_stops(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path, {"work": done}) as (queue, store):
         assert (await ended(queue, await submit(queue))).state == "succeeded"
-        claims = store.claims
         async with Held(store):
+            # Idle workers have an order, and the submit comes before its end.
             submitted = store.submit([NewTask("work", {}, ME)])
-            # Only now, so that the claim queues behind the submit and would find the task.
-            queue._dispatcher.crew.expect(None)
-            queue._dispatcher._work.set()
-            while store.claims == claims:
-                await trio.testing.wait_all_tasks_blocked()
             await trio.to_thread.run_sync(queue.drain)
         (made,) = await trio.to_thread.run_sync(submitted.result, 20)
         await trio.testing.wait_all_tasks_blocked(0.01)
@@ -461,21 +479,20 @@ async def test_a_claim_on_its_way_to_the_store_is_withdrawn_when_the_server_stop
         assert [event.kind for event in snapshot.events] == ["submitted"]
         await submit(queue)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert store.claims == claims + 1, "nor is anything claimed after that"
         assert store.health().counts["running"] == 0
 
 
 async def test_what_runs_when_the_server_stops_may_end(tmp_path: Path) -> None:
-    go = trio.Event()
+    began, go = trio.Event(), trio.Event()
 
     async def held() -> CallResult:
+        began.set()
         await go.wait()
         return CallResult("done")
 
     async with running(tmp_path, {"work": held}, workers=1) as (queue, _):
         first, second = await submit(queue), await submit(queue)
-        while not queue._dispatcher.attempts:
-            await trio.testing.wait_all_tasks_blocked()
+        await began.wait()
         queue.drain()
         go.set()
         assert (await ended(queue, first)).state == "succeeded"

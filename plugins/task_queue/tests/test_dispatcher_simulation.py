@@ -15,7 +15,7 @@ import logging
 import os
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +34,12 @@ from mcpd_task_queue.errors import StoreClosed, TaskRefused, UnknownWorker
 from mcpd_task_queue.limits import Limit, Limits
 from mcpd_task_queue.queue import TaskQueue
 from mcpd_task_queue.recording import Recorder
-from mcpd_task_queue.records import SETTLED, Filter, NewTask, Worker
+from mcpd_task_queue.records import SETTLED, Filter, NewTask, Task, Worker
 from mcpd_task_queue.service import serving
 from mcpd_task_queue.settings import TaskQueueSettings
 from mcpd_task_queue.slots import Slots
 from mcpd_task_queue.sqlite import SQLiteTaskStore
+from mcpd_task_queue.store import Deliver, NotStarted, Order
 
 from .simulation_kit import START, Memory, World, Wrong, simulated_disk
 
@@ -79,13 +80,18 @@ class Life:
         history.world.limits = limits
         history.world.open()
         self.store: SQLiteTaskStore = history.world.store
-        claim = self.store.claim
+        order = self.store.order
 
-        def watched(*args: Any) -> Any:
-            history.must(not self.closing, "claimed while it stopped")
-            return claim(*args)
+        def watched(
+            owner: str, lease: float, worker: Worker | None, deliver: Deliver, failed: NotStarted
+        ) -> Order:
+            def delivered(tasks: Sequence[Task]) -> None:
+                history.must(not (tasks and self.closing), "started while it stopped")
+                deliver(tasks)
 
-        vars(self.store)["claim"] = watched
+            return order(owner, lease, worker, delivered, failed)
+
+        vars(self.store)["order"] = watched
         self.bridge = Bridge()
         host = SimpleNamespace(
             call=self._call,

@@ -13,8 +13,8 @@ import pytest
 
 from mcpd_core import CallRefused, CallResult, Principal
 from mcpd_core.host import Host
-from mcpd_task_queue.records import Change, Whose, Worker
-from mcpd_task_queue.sqlite import SQLiteTaskStore
+from mcpd_task_queue.records import Change, Task, Whose, Worker
+from mcpd_task_queue.sqlite import SQLiteTaskStore, changes
 
 ME = Principal("local", "1000", "ada")
 OTHER = Principal("local", "1001", "bob")
@@ -532,56 +532,63 @@ async def test_an_unregistered_worker_finishes_or_is_interrupted(
         assert (await result(host, going_on))["state"] == "succeeded"
 
 
-async def test_what_was_claimed_for_a_worker_as_it_was_dismissed_is_not_missed(
+async def test_what_was_started_for_a_worker_as_it_was_dismissed_is_not_missed(
     start: Start, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with start(task_queue={"workers": 1}) as host:
         store = await store_of(host)
-        claim, on_its_way = store.claim, []
+        order = store.order
+        on_its_way: list[Task] = []
 
-        def held_up(owner: str, limit: int, lease: float, worker: Worker | None = None) -> Any:
-            claimed = claim(owner, limit, lease, worker)
-            if worker is None:
-                return claimed
-            arrives: Future[Any] = Future()
-            on_its_way.append((claimed, arrives))
-            return arrives
+        def held_up(
+            owner: str, lease: float, worker: Worker | None, deliver: Any, not_started: Any
+        ) -> Any:
+            def hold(tasks: Sequence[Task]) -> None:
+                on_its_way.extend(tasks)
 
-        async def next_claim() -> tuple[Future[Any], Future[Any]]:
-            while not on_its_way:
-                await asyncio.sleep(0.002)
-            return on_its_way.pop()
+            leaves = order(owner, lease, worker, hold, not_started)
+            withdraw = leaves.withdraw
 
-        monkeypatch.setattr(store, "claim", held_up)
-        # On a queue of its own, so that the built-in worker does not claim the task.
+            def withdrawn() -> Future[None]:
+                # As late as an order may be withdrawn: what it was given is delivered just before.
+                left: Future[None] = Future()
+
+                def arrive(_: Future[None]) -> None:
+                    deliver(on_its_way)
+                    left.set_result(None)
+
+                withdraw().add_done_callback(arrive)
+                return left
+
+            leaves.withdraw = withdrawn  # type: ignore[method-assign]
+            return leaves
+
+        monkeypatch.setattr(store, "order", held_up)
+        # On a queue of its own, so that the built-in worker does not take the task.
         await ask(host, "register_worker", worker_id="w", queues=["own"])
-        looked, arrives = await next_claim()
-        arrives.set_result(looked.result(10))
         task = await submit(host, "hold", queue="own")
-        claimed, arrives = await next_claim()
-        assert [one.id for one in claimed.result(10)] == [task]
-        leaving = asyncio.create_task(ask(host, "unregister_worker", worker_id="w", grace=0))
-        while "w" in await workers(host):
+        while not on_its_way:
             await asyncio.sleep(0.002)
-        assert not leaving.done()
-        arrives.set_result(claimed.result(10))
-        assert (await leaving)["interrupted"] == 1
+        assert [one.id for one in on_its_way] == [task]
+        assert "started" not in log
+        assert (await ask(host, "unregister_worker", worker_id="w", grace=0))["interrupted"] == 1
         assert (await result(host, task))["state"] == "uncertain"
         assert (await status(host, task))["worker"] == "w"
 
 
-async def test_a_task_wakes_only_workers_that_take_it(
+async def test_a_task_has_it_looked_only_for_workers_that_take_it(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with start(task_queue={"workers": 1}) as host:
-        store = await store_of(host)
-        looked: list[str] = []
-        claim = store.claim
+    looked: list[str] = []
+    claim = changes.claim
 
-        def noted(owner: str, limit: int, lease: float, worker: Worker | None = None) -> Any:
-            looked.append("built-in" if worker is None else worker.name)
-            return claim(owner, limit, lease, worker)
+    def noted(tx: Any, leases: Any, owner: str, limit: int, lease: float, worker: Any) -> Any:
+        looked.append("built-in" if worker is None else worker.name)
+        return claim(tx, leases, owner, limit, lease, worker)
 
+    monkeypatch.setattr(changes, "claim", noted)
+    # One more slot than is taken, so that nobody looks again when it is free.
+    async with start(task_queue={"workers": 2}) as host:
         for name, capabilities, queues in [
             ("by-tool", ["add"], None),
             ("by-tag", ["quick"], None),
@@ -594,10 +601,11 @@ async def test_a_task_wakes_only_workers_that_take_it(
                 worker_id=name,
                 capabilities=capabilities,
                 queues=queues,
-                max_concurrent_tasks=1,
+                max_concurrent_tasks=2,
             )
-        await result(host, await submit(host, "add", arguments={"a": 1}))
-        monkeypatch.setattr(store, "claim", noted)
+        # Each has looked for what was there before it, when all of them have.
+        while {"built-in", "by-tool", "by-tag", "elsewhere", "any"} - set(looked):
+            await asyncio.sleep(0.002)
 
         async def woken(tool: str, **options: Any) -> set[str]:
             looked.clear()

@@ -19,6 +19,28 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def defect(error: BaseException) -> StoreError:
+    """Say of what a store did not mean to raise what it is."""
+    return StoreError(
+        f"The task store has a defect ({type(error).__name__}: {error}).",
+        hint="Report it with what the log says.",
+    )
+
+
+class Signal:
+    """A wake-up that is remembered until somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event = trio.Event()
+
+
 class Bridge:
     """Brings what happens on other threads to the trio thread that made the bridge.
 
@@ -93,7 +115,4 @@ class Bridge:
             raise
         except Exception as error:
             log.exception("The task store has a defect.")
-            raise StoreError(
-                f"The task store has a defect ({type(error).__name__}: {error}).",
-                hint="Report it with what the log says.",
-            ) from error
+            raise defect(error) from error

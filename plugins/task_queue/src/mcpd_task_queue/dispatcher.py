@@ -1,21 +1,20 @@
-"""`Dispatcher`: the workers. It claims tasks, runs them, keeps their leases, and sweeps.
+"""`Dispatcher`: the workers. It orders tasks, runs them, keeps their leases, and sweeps.
 
-Nothing polls: a submit wakes the claiming, the next due time is a timer, and a store without work
-costs nothing.
+Nothing polls: idle workers leave orders with the store, the next due time is a timer, and a store
+without work costs nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future
 
 import trio
 
-from mcpd_core import Principal, ServiceHost
+from mcpd_core import McpdError, Principal, ServiceHost
 
 from .attempts import Attempt, Record, Runner
-from .bridge import Bridge
+from .bridge import Bridge, Signal, defect
 from .cancelling import why_it_still_runs
 from .errors import StoreBroken, StoreClosed, StoreError
 from .metrics import Meter
@@ -26,6 +25,7 @@ from .retrying import Backoff
 from .settings import TaskQueueSettings
 from .slots import Crew, Slots
 from .store import TaskStore
+from .supplying import Supply
 
 #: Seconds after which a due time is looked at again although its timer runs on: the timer cannot
 #: see that somebody set the clock.
@@ -36,20 +36,6 @@ PURGE_EVERY = 3_600.0
 NOTE_AFTER = 0.5
 #: Waits while the store takes no changes: the first one, and the longest, in seconds.
 STORE_RETRY = Backoff(0.5, 10.0)
-
-
-class Signal:
-    """A wake-up that is remembered until somebody waits for it."""
-
-    def __init__(self) -> None:
-        self._event = trio.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    async def wait(self) -> None:
-        await self._event.wait()
-        self._event = trio.Event()
 
 
 class Dispatcher:
@@ -70,7 +56,6 @@ class Dispatcher:
         self._log = host.log
         self._bridge = bridge
         self._settings = settings
-        self._owner = owner
         self.meter = Meter()
         self._runner = Runner(
             store,
@@ -87,18 +72,32 @@ class Dispatcher:
             self.meter,
             retries=STORE_RETRY,
             stopping=lambda: self._stopping,
+            recording=self._replace,
         )
         #: What this process holds a lease of, by task id.
         self.attempts: dict[str, Attempt] = {}
         #: `trio.current_time` at which the next scheduled task is due.
         self.next_due = math.inf
-        #: Tasks to be cancelled whose claim is on its way from the store's thread to this one.
-        self._cancel_on_arrival: set[str] = set()
         self.crew = Crew(settings.workers)
+        self._supply = Supply(
+            store,
+            bridge,
+            owner,
+            settings.lease,
+            arrived=self._arrive,
+            failed=self._not_started,
+            landed=self._land,
+        )
         self._draining = self._stopping = False
-        #: A claim that the store has not answered yet.
-        self._claiming: Future[list[Task]] | None = None
+        #: The workers have been stopped, or torn down.
+        self._left = False
+        #: Attempts that have arrived and are to be started.
+        self._arrived: list[Attempt] = []
+        #: Why nothing could be started, as long as nobody has seen to it, and how often in a row.
+        self._trouble: McpdError | None = None
+        self._failures = 0
         self._work = Signal()
+        self._arrival = Signal()
         self._schedule = Signal()
         self._holding = Signal()
         self._freed = Signal()
@@ -110,12 +109,15 @@ class Dispatcher:
 
     def engage(self, worker: Worker) -> None:
         """Have a registered worker take tasks from now on, or change what it takes."""
-        self.crew.engage(worker)
+        # Its order was for what it took, and how much; the next one is for what it takes now.
+        self._supply.withdraw(self.crew.engage(worker))
         self._work.set()
 
     def dismiss(self, worker: Worker) -> Slots:
-        """Have a registered worker claim nothing more; returns its slots, for `let_go`."""
-        return self.crew.dismiss(worker)
+        """Have a registered worker take nothing more; returns its slots, for `let_go`."""
+        slots = self.crew.dismiss(worker)
+        self._supply.withdraw(slots)
+        return slots
 
     async def let_go(self, slots: Slots, grace: float | None) -> tuple[int, int]:
         """Wait for what a dismissed worker runs.
@@ -124,7 +126,7 @@ class Dispatcher:
             and does not wait for it.
         :returns: how many tasks it still ran, and how many of them were interrupted.
         """
-        # What was claimed for it before it was dismissed may still be on its way.
+        # What was started for it before it was dismissed may still be on its way.
         await slots.landed.wait()
         running = slots.busy
         if grace is None or not running:
@@ -158,117 +160,115 @@ class Dispatcher:
     def on_changes(self, changes: Sequence[Change]) -> None:
         """Take note of a commit; called on the trio thread."""
         for change in changes:
-            if change.after == "ready":
-                self.crew.expect(change.offered)
-                self._work.set()
-            elif "scheduled" in (change.before, change.after):
+            if change.timed or (
+                change.after != "ready" and "scheduled" in (change.before, change.after)
+            ):
                 self._schedule.set()
-            if change.timed:
-                self._schedule.set()
-            if change.opens:
-                self.crew.expect(None)
-                self._work.set()
             if change.cancelling:
                 attempt = self.attempts.get(change.task_id)
                 if attempt is not None:
                     attempt.cancel("it was interrupted")
-                else:
-                    self._cancel_on_arrival.add(change.task_id)
 
     async def run(self) -> None:
         """Work until cancelled; call `stop` first."""
         # What was due while nothing ran is looked at first: it may be too late for some of it.
         await self._sweep()
-        # What waited when the process started is not announced by any change.
         self._work.set()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_leases)
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._keep_notes)
-            await self._claim(nursery)
+            nursery.start_soon(self._start_arrived, nursery)
+            try:
+                await self._keep_ordering()
+            finally:
+                self._left = True
+                self._supply.withdraw_all()
+                self._arrival.set()
 
     def drain(self) -> None:
-        """Claim nothing more; what runs goes on. May be called on any thread.
+        """Order nothing more; what runs goes on. May be called on any thread.
 
-        A claim that the store has not begun is withdrawn: what it would start could not be called.
+        What is submitted from now on is not started: it could not be called.
         """
         self._draining = True
-        # After the line above, as `_fill` does the same two things the other way round.
-        claiming = self._claiming
-        if claiming is not None:
-            claiming.cancel()
+        self._supply.withdraw_all()
+        # Once more on the thread that orders, which may just have been at it.
+        self._bridge.post(self._supply.withdraw_all)
 
     async def stop(self) -> None:
-        """Claim nothing more, interrupt what runs, and return when all of it is recorded."""
+        """Order nothing more, interrupt what runs, and return when all of it is recorded."""
         self._stopping = True
+        # Ahead of what is recorded from now on: none of it is to be started anew.
+        self._supply.withdraw_all()
         for attempt in self.attempts.values():
             attempt.cancel("the server was stopped")
-        while self.attempts:
+        while self.attempts or self._supply.pending:
             # For as long as the tools need to clean up; each attempt ends with this signal.
             await self._freed.wait()
 
-    # --- running ----------------------------------------------------------------------------------
+    # --- orders -----------------------------------------------------------------------------------
 
-    async def _claim(self, nursery: trio.Nursery) -> None:
-        failures = 0
+    async def _keep_ordering(self) -> None:
+        """Have the store start tasks for all slots that are free."""
         while True:
             await self._work.wait()
-            while not self._closing and (slots := self.crew.next_free()) is not None:
-                try:
-                    await self._fill(slots, nursery)
-                except StoreError as error:
-                    failures += 1
-                    slots.backlog = True
-                    self._log.error("No task can be started: %s", error)
-                    if isinstance(error, (StoreBroken, StoreClosed)):
-                        return
-                    await trio.sleep(STORE_RETRY.after(failures))
-                    continue
-                failures = 0
+            if self._trouble is not None:
+                error, self._trouble = self._trouble, None
+                self._failures += 1
+                self._log.error("No task can be started: %s", error)
+                if isinstance(error, (StoreBroken, StoreClosed)):
+                    await trio.sleep_forever()
+                await trio.sleep(STORE_RETRY.after(self._failures))
+                self._supply.look()
+            if not self._closing:
+                for slots in self.crew:
+                    self._supply.order(slots)
 
-    async def _fill(self, slots: Slots, nursery: trio.Nursery) -> None:
-        """Claim tasks for slots that are free, and start them.
+    def _replace(self, attempt: Attempt) -> None:
+        """Have the next task started, by the commit that records how an attempt ended."""
+        if not self._closing:
+            self._supply.order(attempt.slots)
 
-        :raises StoreError: when none could be claimed.
-        """
-        with slots.claiming() as wanted:
-            # Shielded: tasks that were claimed for nobody would wait for their leases to run out.
-            # The store answers every operation.
-            with trio.CancelScope(shield=True):
-                tasks = await self._claimed(wanted, slots)
-            for task in tasks:
-                attempt = Attempt(task, slots, self.new_notes(), grace=self._settings.cancel_grace)
-                self.attempts[task.id] = attempt
-                if task.id in self._cancel_on_arrival:
-                    attempt.cancel("it was interrupted")
-                slots.take()
-                nursery.start_soon(self._attempt, attempt)
-            # Whatever was not among these belongs to no attempt of this process.
-            self._cancel_on_arrival.clear()
+    def _arrive(self, slots: Slots, tasks: Sequence[Task]) -> None:
+        """Take over what was started, before anything later is heard of it."""
+        self._failures = 0
+        for task in tasks:
+            attempt = Attempt(task, slots, self.new_notes(), grace=self._settings.cancel_grace)
+            self.attempts[task.id] = attempt
+            slots.take()
+            self._arrived.append(attempt)
+        if tasks:
+            self._arrival.set()
             self._holding.set()
-            if len(tasks) == wanted:
-                slots.backlog = True
-            elif self._settings.has_rates:
-                # Perhaps nothing but time keeps a task from being started.
-                self._schedule.set()
+        if self._settings.has_rates and slots.wanted:
+            # Perhaps nothing but time keeps a task from being started.
+            self._schedule.set()
 
-    async def _claimed(self, wanted: int, slots: Slots) -> list[Task]:
-        self._claiming = claiming = self._store.claim(
-            self._owner, wanted, self._settings.lease, slots.worker
-        )
-        if self._draining:
-            claiming.cancel()
-        try:
-            return await self._bridge.answer(claiming)
-        except CancelledError:
-            return []
-        finally:
-            self._claiming = None
+    def _not_started(self, error: BaseException) -> None:
+        self._trouble = error if isinstance(error, McpdError) else defect(error)
+        self._work.set()
+
+    async def _start_arrived(self, nursery: trio.Nursery) -> None:
+        """Start attempts for as long as any may arrive; each is recorded, whatever ends us."""
+        with trio.CancelScope(shield=True):
+            while self._supply.pending or not self._left:
+                await self._arrival.wait()
+                arrived, self._arrived = self._arrived, []
+                for attempt in arrived:
+                    nursery.start_soon(self._attempt, attempt)
+
+    def _land(self) -> None:
+        self._work.set()
+        self._arrival.set()
+        self._freed.set()
+
+    # --- running ----------------------------------------------------------------------------------
 
     @property
     def _closing(self) -> bool:
         # A host that refuses calls will do so for the rest of its life.
-        return self._draining or self._stopping or self._runner.refused_at_close
+        return self._draining or self._stopping or self._left or self._runner.refused_at_close
 
     async def _attempt(self, attempt: Attempt) -> None:
         record: Record | None = None
@@ -280,12 +280,16 @@ class Dispatcher:
             else:
                 record = await self._runner.run(attempt)
         finally:
-            # Cancelled or not, how it ended has to be recorded; and the next task is claimed in
-            # the same commit that records it.
+            # Cancelled or not, how it ended has to be recorded.
             attempt.ended = True
             self.meter.ran(trio.current_time() - started)
-            if attempt.slots.give_back():
-                self._work.set()
+            attempt.slots.give_back()
+            self._left |= record is None
+            if self._closing:
+                # Ahead of what is recorded: it is not to be started anew.
+                self._supply.withdraw_all()
+            elif attempt.lost:
+                self._supply.order(attempt.slots)
             with trio.CancelScope(shield=True):
                 if record is None:
                     record = self._runner.cut_off(attempt)
@@ -390,6 +394,3 @@ class Dispatcher:
                     swept.buried,
                 )
             more = swept.more
-        # A rate may let tasks start by now, which is no change of any of them.
-        self.crew.expect(None)
-        self._work.set()

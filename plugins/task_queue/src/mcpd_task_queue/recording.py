@@ -22,6 +22,7 @@ class Recorder:
 
     :param retries: the waits while the store takes no changes.
     :param stopping: whether the server is being stopped, and nothing is tried again.
+    :param recording: called when the store has been asked, before it has answered.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Recorder:
         *,
         retries: Backoff,
         stopping: Callable[[], bool],
+        recording: Callable[[Attempt], None],
     ) -> None:
         self._store = store
         self._log = host.log
@@ -42,6 +44,7 @@ class Recorder:
         self._meter = meter
         self._retries = retries
         self._stopping = stopping
+        self._recording = recording
 
     async def record(self, attempt: Attempt, record: Record) -> None:
         """Record how an attempt ended, trying for as long as the store may come round."""
@@ -92,7 +95,9 @@ class Recorder:
         note = attempt.take_note()
         noted = None if note is None else self._store.note([note])
         try:
-            return await self._bridge.answer(record())
+            asked = record()
+            self._recording(attempt)
+            return await self._bridge.answer(asked)
         finally:
             if note is not None and noted is not None:
                 try:

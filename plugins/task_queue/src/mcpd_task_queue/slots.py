@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
-from .records import Offered, TaskState, Worker
+from .records import TaskState, Worker
+from .store import Order
 
 
 @dataclass(eq=False)
@@ -16,15 +16,19 @@ class Slots:
     """The slots of one worker.
 
     :ivar worker: ``None`` for the built-in one, which takes any task.
-    :ivar backlog: whether the last look may have left tasks behind that it takes.
+    :ivar busy: how many are taken, each by a task.
+    :ivar order: by which the store has tasks for the others, and ``wanted``, for how many of them.
+    :ivar leaving: whether the order is being withdrawn.
     :ivar idle: set for as long as none is taken.
-    :ivar landed: set for as long as no claim for them is on its way from the store.
+    :ivar landed: set for as long as there is no order by which tasks could be on their way.
     """
 
     worker: Worker | None
     capacity: int
     busy: int = 0
-    backlog: bool = True
+    order: Order | None = None
+    wanted: int = 0
+    leaving: bool = False
     idle: trio.Event = field(default_factory=trio.Event)
     landed: trio.Event = field(default_factory=trio.Event)
 
@@ -34,37 +38,33 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many are not taken; none after the number was lowered below what is taken."""
-        return max(0, self.capacity - self.busy)
+        """How many are neither taken nor waited for; none after the number was lowered below."""
+        return max(0, self.capacity - self.busy - self.wanted)
 
     def take(self) -> None:
-        """Take one for a task."""
+        """Take one for a task that the store has started for it."""
         if not self.busy:
             self.idle = trio.Event()
         self.busy += 1
+        self.wanted -= 1
 
-    @contextmanager
-    def claiming(self) -> Iterator[int]:
-        """Hold for as long as a claim is on its way; gives the number of slots to claim for."""
-        wanted = self.free
-        self.backlog = False
-        self.landed = trio.Event()
-        try:
-            yield wanted
-        finally:
-            self.landed.set()
-
-    def takes(self, offered: Offered) -> bool:
-        """Whether a ready task of a queue that these slots serve is one that they take."""
-        capabilities = () if self.worker is None else self.worker.capabilities
-        return not capabilities or not set(capabilities).isdisjoint(offered.words)
-
-    def give_back(self) -> bool:
-        """Give one back; returns whether there may be a task for it."""
+    def give_back(self) -> None:
+        """Give one back."""
         self.busy -= 1
         if not self.busy:
             self.idle.set()
-        return self.backlog
+
+    def ordered(self, order: Order) -> None:
+        """Take note of an order by which tasks may arrive from now on."""
+        self.order = order
+        self.landed = trio.Event()
+
+    def withdrawn(self) -> None:
+        """Take note that nothing more arrives."""
+        self.order = None
+        self.wanted = 0
+        self.leaving = False
+        self.landed.set()
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,8 @@ class Crew:
     def __init__(self, capacity: int) -> None:
         self.built_in = Slots(None, capacity)
         self._registered: dict[tuple[str, str, str], Slots] = {}
-        #: Those that serve a queue of a principal.
-        self._serving: dict[tuple[str, str, str], list[Slots]] = {}
 
     def __iter__(self) -> Iterator[Slots]:
-        # Registered workers first: what they take leaves the built-in one free for everybody.
         yield from self._registered.values()
         yield self.built_in
 
@@ -112,46 +109,18 @@ class Crew:
         """How many tasks run."""
         return sum(slots.busy for slots in self)
 
-    def next_free(self) -> Slots | None:
-        """Return slots that are free and may have something to do."""
-        return next((slots for slots in self if slots.free and slots.backlog), None)
-
-    def expect(self, offered: Offered | None) -> None:
-        """Take note that a task has become ready.
-
-        :param offered: what workers choose it by; ``None`` when that is not known.
-        """
-        self.built_in.backlog = True
-        if offered is None:
-            for slots in self._registered.values():
-                slots.backlog = True
-            return
-        for slots in self._serving.get(offered[:3], ()):
-            if slots.takes(offered):
-                slots.backlog = True
-
-    def engage(self, worker: Worker) -> None:
+    def engage(self, worker: Worker) -> Slots:
         """Add a worker, or change what it takes and how much; what it runs goes on."""
         slots = self._registered.setdefault(_key(worker), Slots(worker, worker.slots))
         slots.worker = worker
         slots.capacity = worker.slots
-        slots.backlog = True
-        self._index()
+        return slots
 
     def dismiss(self, worker: Worker) -> Slots:
         """Remove a worker; returns its slots, of which no further one is taken."""
         slots = self._registered.pop(_key(worker), None) or Slots(worker, 0)
         slots.capacity = 0
-        self._index()
         return slots
-
-    def _index(self) -> None:
-        self._serving.clear()
-        for slots in self._registered.values():
-            assert slots.worker is not None
-            who = slots.worker.principal
-            for queue in dict.fromkeys(slots.worker.queues):
-                self._serving.setdefault((who.kind, who.id, queue), []).append(slots)
 
     def of(self, worker: Worker) -> Slots:
         """Return the slots of a worker; empty ones when it is not engaged."""

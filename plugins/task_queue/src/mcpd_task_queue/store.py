@@ -59,6 +59,27 @@ Verdict = Literal["retry", "failed", "dead"]
 Resolution = Literal["succeeded", "failed", "retry"]
 #: Called with the changes of each commit, before its futures are resolved. It must be quick.
 Listener = Callable[[Sequence[Change]], None]
+#: Called with the tasks that were started for a standing order, and with why there are none.
+Deliver = Callable[[Sequence[Task]], None]
+NotStarted = Callable[[BaseException], None]
+
+
+class Order(Protocol):
+    """A standing order: a claim that waits for something to claim; see `TaskStore.order`."""
+
+    def want(self, more: int) -> None:
+        """Want further tasks, of those that wait now or of those that will; returns at once.
+
+        :param more: how many more; 0 to have it looked once more after it was told of a failure.
+        """
+        ...
+
+    def withdraw(self) -> Future[None]:
+        """Want nothing any more.
+
+        :returns: resolved when everything that was started for it has been delivered.
+        """
+        ...
 
 
 class TaskStore(Protocol):
@@ -112,6 +133,30 @@ class TaskStore(Protocol):
         :param lease: seconds for which they are the owner's unless renewed.
         :param worker: only tasks that this one takes; any task when ``None``.
         :returns: the tasks, with their arguments.
+        """
+        ...
+
+    def order(
+        self,
+        owner: str,
+        lease: float,
+        worker: Worker | None,
+        deliver: Deliver,
+        not_started: NotStarted,
+    ) -> Order:
+        """Have tasks started as soon as they can be, in the way of `claim`.
+
+        An engine starts them in the transaction that makes them ready, or that lets a limit go on,
+        if it can, so that a submit and a start need one commit. Several orders are served in any
+        order, but those of registered workers before the built-in one's.
+
+        :param owner: who starts them, ``lease`` and ``worker``: as for `claim`.
+        :param deliver: called when it was looked for tasks, after the commit and before any later
+            one, on a thread of the engine: with those that were started, which may be none. It
+            must be quick.
+        :param not_started: called, likewise, when it could not be looked or started. What is
+            wanted stays so, but is not looked for before the next change unless it is asked for.
+        :returns: the order, which wants nothing yet.
         """
         ...
 

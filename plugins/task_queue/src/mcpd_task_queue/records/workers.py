@@ -30,6 +30,14 @@ class Worker:
     slots: int = 5
     registered_at: float = 0.0
 
+    def takes(self, offered: Offered) -> bool:
+        """Whether it takes a task that has become ready."""
+        return (
+            offered.queue in self.queues
+            and offered[:2] == (self.principal.kind, self.principal.id)
+            and (not self.capabilities or not set(self.capabilities).isdisjoint(offered.words))
+        )
+
 
 class Offered(NamedTuple):
     """What registered workers choose a task by.

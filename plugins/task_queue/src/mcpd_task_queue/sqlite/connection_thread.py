@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from mcpd_task_queue.errors import StoreClosed
 
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 C = TypeVar("C")
+#: An operation with the future that its caller waits for, if anybody does.
+Item: TypeAlias = "tuple[Callable[[C], Any], Future[Any] | None]"
 
 #: Operations that are taken from the queue together at most; it bounds how long the first one waits
 #: for the last.
@@ -34,7 +36,7 @@ class ConnectionThread(Generic[C]):
     def __init__(self, path: Path, connection: sqlite3.Connection, name: str) -> None:
         self._path = path
         self._connection = connection
-        self._queue: SimpleQueue[tuple[Callable[[C], Any], Future[Any]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Item[C] | None] = SimpleQueue()
         self._gate = threading.Lock()
         self._closed: Future[None] | None = None
         self._ended = False
@@ -42,6 +44,16 @@ class ConnectionThread(Generic[C]):
         # committed was not acknowledged either.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    def tell(self, operation: Callable[[C], None]) -> None:
+        """Have an operation done that cannot fail, and of which nobody need hear.
+
+        :raises StoreClosed: when it is too late for that.
+        """
+        with self._gate:
+            if self._closed is not None:
+                raise StoreClosed(f"The task store {self._path} is closed.")
+            self._queue.put((operation, None))
 
     def do(self, operation: Callable[[C], T]) -> Future[T]:
         """Have an operation done; it is called with what the operations of this thread work on."""
@@ -83,7 +95,7 @@ class ConnectionThread(Generic[C]):
     def _rested(self) -> None:
         """Do it."""
 
-    def _serve(self, first: tuple[Callable[[C], Any], Future[Any]] | None) -> None:
+    def _serve(self, first: Item[C] | None) -> None:
         """Do an operation, together with those that were queued meanwhile."""
         batch = [first]
         try:
@@ -95,7 +107,7 @@ class ConnectionThread(Generic[C]):
         self._ended = batch[-1] is None
         self._work([item for item in batch if item is not None])
 
-    def _work(self, batch: Sequence[tuple[Callable[[C], Any], Future[Any]]]) -> None:
+    def _work(self, batch: Sequence[Item[C]]) -> None:
         raise NotImplementedError
 
     def _leave(self) -> None:

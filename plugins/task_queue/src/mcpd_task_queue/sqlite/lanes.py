@@ -149,10 +149,12 @@ class Lanes:
         if now < opens_at < self.opening:
             undo.put(self._opening, None, opens_at)
 
-    def look_again(self, undo: UndoLog, now: float) -> None:
-        """Take note that those who wait for a lane to open are told."""
-        if self.opening <= now:
+    def look_again(self, undo: UndoLog, now: float) -> bool:
+        """Take note that those who wait for a lane to open are told; returns whether one does."""
+        opens = self.opening <= now
+        if opens:
             undo.drop(self._opening, None)
+        return opens
 
     def of_queue(self, queue: str) -> tuple[Limit | None, int | None]:
         """Return the limit of a queue, and how many run in it. May be called from any thread."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mcpd_task_queue.errors import LookUpTooSlow
 
 from .connection import in_words
-from .connection_thread import ConnectionThread
+from .connection_thread import ConnectionThread, Item
 
 #: Seconds that a look-up may take, and how many of SQLite's instructions it does between two looks
 #: at the time: about a millisecond of them.
@@ -46,10 +44,9 @@ class Reader(ConnectionThread[sqlite3.Connection]):
     def _overdue(self) -> bool:
         return time.monotonic() > self._deadline
 
-    def _work(
-        self, batch: Sequence[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]
-    ) -> None:
+    def _work(self, batch: Sequence[Item[sqlite3.Connection]]) -> None:
         for query, future in batch:
+            assert future is not None, "a query is made by somebody"
             if not future.set_running_or_notify_cancel():
                 continue
             try:

@@ -44,7 +44,7 @@ def sweep(
     tally = _Tally()
     buried = expire(tx, SWEEP_LIMIT)
     tally.add("dead", buried)
-    tx.ledger.lanes.look_again(tx.undo, tx.steady)
+    tx.opens |= tx.ledger.lanes.look_again(tx.undo, tx.steady)
     due = select(
         tx,
         f"state = 'scheduled' AND run_at <= ? ORDER BY run_at, seq LIMIT {SWEEP_LIMIT}",

@@ -36,6 +36,9 @@ class Transaction:
         self.changes: list[Change] = []
         #: How long each task that was started had been ready, in seconds.
         self.waits: list[float] = []
+        #: Whether it makes tasks ready, and whether it lets a limit go on.
+        self.readies = False
+        self.opens = False
         #: Why there is room only for what becomes of tasks that are there already, if so.
         self.full: StoreFull | None = None
 
@@ -84,3 +87,5 @@ class Transaction:
         """Remember a change, to be announced when it is committed."""
         change = Change(task_id, before, after, cancelling, offered, whose, timed, opens)
         self.changes.append(change)
+        self.opens |= opens
+        self.readies |= after == "ready"

@@ -14,21 +14,35 @@ from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from queue import Empty
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from mcpd_task_queue.errors import StoreBroken, StoreClosed, StoreError
-from mcpd_task_queue.records import Change
+from mcpd_task_queue.records import Change, Task
 
 from .connection import connect_reader, in_words
-from .connection_thread import ConnectionThread
+from .connection_thread import ConnectionThread, Item
 from .ledger import Ledger
 from .log import LARGEST_LOG, Log
 from .measures import Measures
+from .orders import Order, Orders
 from .transaction import Transaction
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class _Done(NamedTuple):
+    """What became of a batch, as soon as it is committed.
+
+    :ivar answers: of each operation, and how it failed.
+    :ivar filled: the orders that were looked for, with what each of them is given.
+    :ivar unfilled: why none was.
+    """
+
+    answers: Sequence[tuple[Future[Any], Any, Exception | None]]
+    filled: Sequence[tuple[Order, Sequence[Task]]]
+    unfilled: Exception | None
 
 
 class Apart(Generic[T]):
@@ -38,6 +52,16 @@ class Apart(Generic[T]):
         self.function = function
 
     def __call__(self, _: Transaction) -> T:
+        raise AssertionError("the writer takes these out of the batch")
+
+
+class Ahead:
+    """What is done with the orders before the next transaction; see `Writer.tell_orders`."""
+
+    def __init__(self, function: Callable[[Orders], None]) -> None:
+        self.function = function
+
+    def __call__(self, _: Transaction) -> None:
         raise AssertionError("the writer takes these out of the batch")
 
 
@@ -75,6 +99,7 @@ class Writer(ConnectionThread[Transaction]):
         self.trouble: StoreError | None = None
         self.measures = Measures(path)
         self.commits = 0
+        self._orders = Orders()
         super().__init__(path, connection, "mcpd-task-store")
 
     def between(self, function: Callable[[sqlite3.Connection], T]) -> Future[T]:
@@ -83,6 +108,20 @@ class Writer(ConnectionThread[Transaction]):
         :param function: leaves no transaction open. What takes long calls `serve` now and then.
         """
         return self.do(Apart(function))
+
+    def tell_orders(self, function: Callable[[Orders], None]) -> None:
+        """Have the standing orders changed, ahead of the changes that share a batch with this.
+
+        :raises StoreClosed: when it is too late for that.
+        """
+        self.tell(Ahead(function))
+
+    def ask_orders(self, function: Callable[[Orders], None]) -> Future[None]:
+        """Do what `tell_orders` does.
+
+        :returns: resolved after the commit of that batch.
+        """
+        return self.do(Ahead(function))
 
     def serve(self) -> None:
         """Do what was asked for meanwhile; for a function given to `between`.
@@ -110,14 +149,27 @@ class Writer(ConnectionThread[Transaction]):
         self.trouble = failure
         log.error("%s", failure)
 
-    def _work(self, batch: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
-        live = [item for item in batch if item[1].set_running_or_notify_cancel()]
-        changes = [item for item in live if not isinstance(item[0], Apart)]
-        if changes:
-            self._change(changes)
-        for operation, future in live:
+    def _work(self, batch: Sequence[Item[Transaction]]) -> None:
+        changes, ahead, apart = [], [], []
+        for operation, future in batch:
+            if future is not None and not future.set_running_or_notify_cancel():
+                continue
+            if isinstance(operation, Ahead):
+                operation.function(self._orders)
+                if future is not None:
+                    ahead.append(future)
+                continue
+            assert future is not None
             if isinstance(operation, Apart):
-                self._do_apart(operation, future)
+                apart.append((operation, future))
+            else:
+                changes.append((operation, future))
+        if changes or self._orders.unlooked:
+            self._change(changes)
+        for future in ahead:
+            future.set_result(None)
+        for operation, future in apart:
+            self._do_apart(operation, future)
 
     def _do_apart(self, operation: Apart[T], future: Future[T]) -> None:
         if isinstance(self.trouble, StoreBroken):
@@ -136,62 +188,76 @@ class Writer(ConnectionThread[Transaction]):
         if isinstance(self.trouble, StoreBroken):
             # After a failed write the kernel may have dropped what it could not write, and a second
             # fsync would call that a success: only replaying the log can tell what is there.
-            for _, future in live:
-                future.set_exception(self.trouble)
+            self._refuse(self.trouble, live)
             return
         transaction = Transaction(self._connection, self._clock(), self._monotonic(), self._ledger)
         try:
             transaction.full = self.log.before()
             self._connection.execute("BEGIN IMMEDIATE")
-            alone = len(live) == 1
-            answers = None if alone else self._at_once(live, transaction)
-            if answers is None:
-                if not alone:
-                    transaction = transaction.anew()
-                    self._connection.execute("BEGIN IMMEDIATE")
-                answers = [
-                    (future, *self._attempt(operation, transaction, alone))
-                    for operation, future in live
-                ]
+            done = self._at_once(live, transaction)
+            if done is None:
+                transaction = transaction.anew()
+                self._connection.execute("BEGIN IMMEDIATE")
+                done = self._one_by_one(live, transaction)
             if self._connection.in_transaction:
                 self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - the boundary: nobody may be left waiting
             transaction.undo.back_to(0)
             self._undo_all(error, live)
             return
-        self.trouble = next((e for _, _, e in answers if isinstance(e, StoreError)), None)
-        self.log.after(len(answers))
+        answers, filled, unfilled = done
+        if transaction.changes or answers or unfilled is not None:
+            # A look in vain writes nothing, and so says nothing of the disk.
+            failures = (*(failure for _, _, failure in answers), unfilled)
+            self.trouble = next((e for e in failures if isinstance(e, StoreError)), None)
+        operations = len(answers) + len(filled)
+        self.log.after(operations)
         self.commits += 1
         self.measures.committed(
-            len(answers), self._monotonic() - transaction.monotonic, transaction.waits
+            operations, self._monotonic() - transaction.monotonic, transaction.waits
         )
-        try:
-            self._committed(transaction.changes)
-        except Exception:
-            log.exception("a listener of the task store raised")
+        self._tell(transaction.changes, filled)
+        if unfilled is not None:
+            log.error("nothing can be started: %s", unfilled)
+            self._orders.failed(unfilled)
         for future, answer, failure in answers:
             if failure is None:
                 future.set_result(answer)
             else:
                 future.set_exception(failure)
 
+    def _tell(
+        self, changes: Sequence[Change], filled: Sequence[tuple[Order, Sequence[Task]]]
+    ) -> None:
+        """Announce what was committed, and deliver what was started."""
+        try:
+            self._committed(changes)
+        except Exception:
+            log.exception("a listener of the task store raised")
+        for order, tasks in filled:
+            try:
+                order.deliver(tasks)
+            except Exception:
+                log.exception("whoever ordered tasks of the task store raised")
+
     def _at_once(
         self,
         live: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]],
         transaction: Transaction,
-    ) -> list[tuple[Future[Any], Any, Exception | None]] | None:
-        """Run operations without anything to undo one of them alone by.
+    ) -> _Done | None:
+        """Run operations without anything to undo one of them alone by, then fill the orders.
 
         A savepoint for each makes a submit in a group a sixth dearer, since SQLite copies every
         page that is changed after one; and hardly any operation ever fails.
 
-        :returns: their answers; ``None`` when one of them failed, after all were undone: they are
-            to be run again, one by one.
+        :returns: ``None`` when one of them failed, after all were undone: they are to be run again,
+            one by one.
         :raises sqlite3.Error: when the disk failed. What failed to be written once is not tried
             again: see `_change`.
         """
         try:
-            return [(future, operation(transaction), None) for operation, future in live]
+            answers = [(future, operation(transaction), None) for operation, future in live]
+            return _Done(answers, self._orders.fill(transaction), None)
         except Exception as error:
             if not self._connection.in_transaction:
                 raise  # SQLite gave the whole transaction up (out of room, most often)
@@ -203,30 +269,35 @@ class Writer(ConnectionThread[Transaction]):
             self._connection.execute("ROLLBACK")
             return None
 
-    def _attempt(
-        self, operation: Callable[[Transaction], Any], transaction: Transaction, alone: bool
-    ) -> tuple[Any, Exception | None]:
-        """Run one operation; when it fails, undo it and let the rest of the batch go on.
+    def _one_by_one(
+        self,
+        live: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]],
+        transaction: Transaction,
+    ) -> _Done:
+        """Do what `_at_once` does, so that each is undone alone if it fails."""
+        answers = [(future, *self._attempt(operation, transaction)) for operation, future in live]
+        filled, failure = self._attempt(self._orders.fill, transaction)
+        return _Done(answers, filled or [], failure)
 
-        :param alone: there is no rest, so that the whole transaction can be undone.
-        """
+    def _attempt(
+        self, operation: Callable[[Transaction], T], transaction: Transaction
+    ) -> tuple[T | None, Exception | None]:
+        """Run one operation; when it fails, undo it and let the rest of the batch go on."""
         before = transaction.mark()
-        if not alone:
-            self._connection.execute("SAVEPOINT operation")
+        self._connection.execute("SAVEPOINT operation")
+        answer: T | None = None
+        failure: Exception | None = None
         try:
             answer = operation(transaction)
-            failure = None
         except Exception as error:
             if not self._connection.in_transaction:
                 raise  # SQLite gave the whole transaction up (out of room, most often)
-            self._connection.execute("ROLLBACK" if alone else "ROLLBACK TO operation")
+            self._connection.execute("ROLLBACK TO operation")
             transaction.back_to(before)
-            answer = None
             failure = error
             if isinstance(error, sqlite3.Error):
                 failure = in_words(self._path, error, "making a change")
-        if not alone:
-            self._connection.execute("RELEASE operation")
+        self._connection.execute("RELEASE operation")
         return answer, failure
 
     def _undo_all(
@@ -245,6 +316,14 @@ class Writer(ConnectionThread[Transaction]):
         if isinstance(failure, StoreError):
             self.trouble = failure
         log.error("%s", failure)
+        self._refuse(failure, batch)
+
+    def _refuse(
+        self,
+        failure: Exception,
+        batch: Sequence[tuple[Callable[[Transaction], Any], Future[Any]]],
+    ) -> None:
+        self._orders.failed(failure)
         for _, future in batch:
             future.set_exception(failure)
 
@@ -252,6 +331,7 @@ class Writer(ConnectionThread[Transaction]):
         if isinstance(self.trouble, StoreBroken):
             self._leave_alone()
             return
+        self._orders.failed(StoreClosed(f"The task store {self._path} is closed."))
         try:
             # Moves the log into the database and empties it, so that a copy of the one file is a
             # copy of everything.

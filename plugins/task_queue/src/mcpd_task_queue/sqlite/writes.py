@@ -21,9 +21,10 @@ from mcpd_task_queue.records import (
     TaskState,
     Worker,
 )
-from mcpd_task_queue.store import Resolution, Verdict
+from mcpd_task_queue.store import Deliver, NotStarted, Resolution, Verdict
 
 from . import changes, managing, sweeping, workers
+from .orders import Order
 from .results import Results
 from .rows import arguments_text, digest, error_text, shorten
 from .transitions import Leases
@@ -82,6 +83,24 @@ class Writes:
         """Start up to ``limit`` ready tasks, best first."""
         return self._writer.do(
             lambda tx: changes.claim(tx, self._leases, owner, limit, lease, worker)
+        )
+
+    def order(
+        self,
+        owner: str,
+        lease: float,
+        worker: Worker | None,
+        deliver: Deliver,
+        not_started: NotStarted,
+    ) -> Order:
+        """Have tasks started in the commit that makes them ready."""
+        return Order(
+            worker,
+            lambda tx, wanted: changes.claim(tx, self._leases, owner, wanted, lease, worker),
+            deliver,
+            not_started,
+            self._writer.tell_orders,
+            self._writer.ask_orders,
         )
 
     def renew(self, renewals: Sequence[Renewal], lease: float) -> Future[list[Recorded]]:

@@ -45,6 +45,7 @@ pytest.register_assert_rewrite(
             "recurring",
             "results",
             "retrying",
+            "standing",
             "submitting",
         )
     )
@@ -63,6 +64,7 @@ from .outcomes import Outcomes  # noqa: E402
 from .recurring import Recurring  # noqa: E402
 from .results import Results  # noqa: E402
 from .retrying import Retrying  # noqa: E402
+from .standing import Standing  # noqa: E402
 from .submitting import Submitting  # noqa: E402
 from .suite import Clock, New, OpenStore  # noqa: E402
 
@@ -72,6 +74,7 @@ __all__ = ["Clock", "New", "OpenStore", "TaskStoreConformance"]
 class TaskStoreConformance(
     Submitting,
     Ordering,
+    Standing,
     Limiting,
     Bounding,
     Outcomes,
