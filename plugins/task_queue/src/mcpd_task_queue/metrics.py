@@ -11,7 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Labels: TypeAlias = "tuple[tuple[str, str], ...]"
 
@@ -67,8 +67,7 @@ class Reading:
     sum: float
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """One metric with its values.
 
     :ivar text: what it is, in a line.

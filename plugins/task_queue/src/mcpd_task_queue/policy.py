@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mcpd_core import (
     Busy,
@@ -23,8 +22,7 @@ from .store import Verdict
 DEADLINE = "deadline_exceeded"
 
 
-@dataclass(frozen=True)
-class Interrupted:
+class Interrupted(NamedTuple):
     """What becomes of a task whose attempt was cut off."""
 
     state: TaskState
@@ -96,8 +94,7 @@ def said_in(error: Mapping[str, Any], key: str, *, default: Any) -> Any:
     return data.get(key, default) if isinstance(data, Mapping) else default
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(NamedTuple):
     """What becomes of a task whose call was refused, that is, whose tool did not start.
 
     :ivar action: ``release`` to wait and try again, at no cost; ``fail`` when waiting cannot help.

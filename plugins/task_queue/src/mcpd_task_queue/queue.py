@@ -16,7 +16,6 @@ from .bridge import Bridge
 from .capabilities import Capabilities
 from .dispatcher import Dispatcher
 from .errors import TaskRefused, UnknownTask
-from .export import lines_of
 from .metrics import Metric
 from .monitor import Monitor
 from .records import (
@@ -363,6 +362,9 @@ class TaskQueue:
             end.
         :raises TaskRefused: when the cursor is not one.
         """
+        # It brings all that answers are made of, which is worth waiting for here only.
+        from .export import lines_of
+
         page = await self._bridge.wait(
             self._store.export(principal, wanted, cursor=cursor, size=max_bytes)
         )

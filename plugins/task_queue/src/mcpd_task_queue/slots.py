@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -67,8 +68,7 @@ class Slots:
         self.landed.set()
 
 
-@dataclass(frozen=True)
-class Employed:
+class Employed(NamedTuple):
     """A worker, as one principal sees it.
 
     :ivar worker: ``None`` for the built-in one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mcpd_task_queue.retrying import FailedAttempt
 
@@ -11,8 +12,7 @@ from .queues import Hold, Pause
 from .tasks import LargeResult, Task, TaskState
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(NamedTuple):
     """Which tasks to list; ``None`` means any.
 
     :ivar states: those in any of these; empty means any.
@@ -34,8 +34,7 @@ class Filter:
     id_prefix: str | None = None
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """Part of a list of tasks, newest first.
 
     :ivar cursor: asks for the next part; ``None`` when there is no more.
@@ -45,8 +44,7 @@ class Page:
     cursor: str | None
 
 
-@dataclass(frozen=True)
-class TaskEvent:
+class TaskEvent(NamedTuple):
     """One step in the life of a task.
 
     :ivar kind: what happened, for example ``started``.
@@ -62,8 +60,7 @@ class TaskEvent:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class LogLine:
+class LogLine(NamedTuple):
     """A line that a tool has logged.
 
     :ivar attempt: that logged it, counted from 1.
@@ -99,8 +96,7 @@ class Snapshot:
     logged: int = 0
 
 
-@dataclass(frozen=True)
-class ResultPart:
+class ResultPart(NamedTuple):
     """A part of the JSON text of a result.
 
     :ivar offset: where it begins, in characters.
@@ -125,8 +121,7 @@ class Exported:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Activity:
+class Activity(NamedTuple):
     """What a principal's tasks of late were like. Times are in seconds; ``None`` without any.
 
     :ivar ended: how many tasks ended that had been started.

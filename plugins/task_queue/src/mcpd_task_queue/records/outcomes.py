@@ -11,8 +11,7 @@ from .tasks import Reported, TaskState
 from .workers import Offered
 
 
-@dataclass(frozen=True)
-class Submitted:
+class Submitted(NamedTuple):
     """What became of one `NewTask`.
 
     :ivar outcome: ``created``; ``existing`` when the idempotency key belongs to a task with the
@@ -35,8 +34,7 @@ class Submitted:
     full: Full | None = None
 
 
-@dataclass(frozen=True)
-class Changed:
+class Changed(NamedTuple):
     """What a store did with what a person asked of one task.
 
     :ivar done: ``False`` when the task was in a state that does not allow it: nothing was changed.
@@ -49,8 +47,7 @@ class Changed:
     before: int = 0
 
 
-@dataclass(frozen=True)
-class Cancelled:
+class Cancelled(NamedTuple):
     """What a store did with a request to cancel.
 
     :ivar outcome: ``cancelled`` (it was waiting), ``cancelling`` (it is running and will be
@@ -61,16 +58,14 @@ class Cancelled:
     state: TaskState
 
 
-@dataclass(frozen=True)
-class Renewal:
+class Renewal(NamedTuple):
     """A request to keep a running task."""
 
     task_id: str
     fence: int
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """What a running attempt has said since it was last asked.
 
     :ivar progress: the latest; ``None`` when there was none.
@@ -85,8 +80,7 @@ class Note:
     dropped: int = 0
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What a store did with the outcome of an attempt.
 
     :ivar accepted: ``False`` when the attempt no longer owned the task (its lease was lost, or the
@@ -99,8 +93,7 @@ class Recorded:
     state: TaskState | None
 
 
-@dataclass(frozen=True)
-class Swept:
+class Swept(NamedTuple):
     """What a sweep or a recovery did.
 
     :ivar readied: tasks that were due or that are to be run again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mcpd_task_queue.limits import Bound, Limit, Overflow
 
@@ -37,8 +37,7 @@ class Full:
         return self.most >= (1 if self.limit == "tasks" else self.wanted)
 
 
-@dataclass(frozen=True)
-class QueueLoad:
+class QueueLoad(NamedTuple):
     """How full a queue is, with the tasks of all principals that name it.
 
     :ivar tasks: how many wait, and ``bytes``, what their arguments take.
@@ -64,8 +63,7 @@ class QueueStats:
     load: QueueLoad | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True)
-class Hold:
+class Hold(NamedTuple):
     """A limit that keeps a ready task from being started.
 
     :ivar kind: what the limit is of, and its ``name``.
@@ -80,8 +78,7 @@ class Hold:
     opens_in: float | None = None
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """A queue of one principal of which nothing is started."""
 
     queue: str
@@ -89,8 +86,7 @@ class Pause:
     reason: str
 
 
-@dataclass(frozen=True)
-class QueueChanged:
+class QueueChanged(NamedTuple):
     """What a store did with a queue of one principal.
 
     :ivar changed: ``False`` when it had been paused, or going, already.

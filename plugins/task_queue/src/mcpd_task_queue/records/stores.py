@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from .tasks import TaskState
 
@@ -23,8 +24,7 @@ class StoreHealth:
     counts: Mapping[TaskState, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class BackedUp:
+class BackedUp(NamedTuple):
     """A backup that was made.
 
     :ivar path: the folder that it is in.

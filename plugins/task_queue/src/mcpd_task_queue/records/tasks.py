@@ -150,8 +150,7 @@ class Reported(NamedTuple):
     at: float
 
 
-@dataclass(frozen=True)
-class LargeResult:
+class LargeResult(NamedTuple):
     """A result that is left where it is; `TaskStore.read_result` gives parts of it.
 
     It is the JSON text of an object in ASCII: its ``structured``, or else its ``text``, is what the

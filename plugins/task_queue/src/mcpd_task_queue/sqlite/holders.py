@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _LOCKS = Path("/proc/locks")
 #: The bytes that stand for what readers may still need, WAL_READ_LOCK(0) to (4).
 FIRST_MARK, LAST_MARK = 123, 127
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """A process that has a read transaction open.
 
     :ivar name: of its program; empty when it is not known.

@@ -136,7 +136,7 @@ class Results:
 
     def _read(self, part: ResultPart, length: int) -> ResultPart:
         text = self._keeper.blobs.read(part.whole.sha256, part.offset, length)
-        return replace(part, text=text.decode("ascii"))
+        return part._replace(text=text.decode("ascii"))
 
     def forget(self, change: Future[T], names: Sequence[str]) -> Future[T]:
         """Have files removed after a change, as far as no task refers to them any more.
