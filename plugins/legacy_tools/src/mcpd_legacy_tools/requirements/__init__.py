@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from .closure import Closures, Home, Place, Reached, is_here, neighbour
 from .distributions import distribution_of as distribution_of
 from .distributions import install_line as install_line
-from .distributions import is_known, program_of, system_package_of
+from .distributions import is_known as is_known
+from .distributions import program_of, system_package_of
 
 __all__ = ["Missing", "distribution_of", "install_line", "missing_for"]
 

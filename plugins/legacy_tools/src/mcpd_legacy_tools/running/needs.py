@@ -8,6 +8,7 @@ reports that it could not.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import signal
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from mcpd_core import PluginLoadError
 
-from ..requirements import install_line, missing_for
+from ..requirements import install_line, is_known, missing_for
 from .naming import Home
 from .packages import PLUGIN
 
@@ -72,4 +73,18 @@ def hint_for(text: str, home: Home) -> str:
     name = found[1]
     if name.partition(".")[0] == home.package.partition(".")[0]:
         return f"Its tree, at {home.directory}, has no such module: complete it."
+    # Whoever published something under the name of a module of the tree should not be installed.
+    if not is_known(name) and (place := _in_tree(name.partition(".")[0], home)):
+        return f"It lies at {place}, where Python does not look: import it from there."
     return install_line([name])
+
+
+def _in_tree(name: str, home: Home) -> str:
+    """Return where a tree has a module or a package of a name; empty when it has none."""
+    for folder, folders, files in os.walk(home.directory):
+        if f"{name}.py" in files:
+            return os.path.join(folder, f"{name}.py")
+        if name in folders and os.path.exists(os.path.join(folder, name, "__init__.py")):
+            return os.path.join(folder, name)
+        folders[:] = [each for each in folders if not each.startswith((".", "__"))]
+    return ""
