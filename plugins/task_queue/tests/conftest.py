@@ -89,6 +89,13 @@ WORK = """
         return "x" * size
 
     @tool(read_only=True)
+    async def big_when_let_go(size: int) -> str:
+        log.append("started")
+        while "let go" not in log:
+            await anyio.sleep(0.001)
+        return "x" * size
+
+    @tool(read_only=True)
     async def odd_progress(ctx: Context) -> str:
         ctx.progress(float("nan"))
         ctx.progress(1, float("inf"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -214,6 +215,9 @@ async def test_prometheus_reads_everything_under_names_that_stay(start: Start) -
         await done(host, "add", arguments={"a": 1})
         page = host.extras.http_routes()[PATH]
         assert page.methods == ("GET", "HEAD")
+        # A look-up may see the commit a moment before it is counted.
+        while 'mcpd_tasks{state="succeeded"} 1' not in (await get(page))[2]:
+            await asyncio.sleep(0.002)
         status, headers, text = await get(page)
         assert (status, headers[b"cache-control"]) == (200, b"no-store")
         assert headers[b"content-type"] == b"text/plain; version=0.0.4; charset=utf-8"

@@ -651,9 +651,10 @@ async def test_an_outcome_waits_until_there_is_room_to_record_it(
 ) -> None:
     async with start(task_queue={"inline_result": 1_000_000}) as host:
         store = store_of(await service(host))
-        task_id = await submit(host, "big", arguments={"size": 500_000}, delay=0.1)
-        await until(host, task_id, lambda s: s["state"] == "scheduled" or bool(log))
+        task_id = await submit(host, "big_when_let_go", arguments={"size": 500_000})
+        await logged(log, "started")
         limit_pages(store, 40)
+        log.append("let go")
         await eventually(lambda: "cannot be recorded" in caplog.text)
         stats = await ask(host, "get_queue_stats")
         assert (stats["healthy"], stats["counts"]["running"]) == (False, 1)
@@ -661,7 +662,7 @@ async def test_an_outcome_waits_until_there_is_room_to_record_it(
         limit_pages(store, 1_000_000)
         answer = await result(host, task_id)
         assert (answer["state"], len(answer["text"])) == ("succeeded", 500_000)
-        assert log == ["big"]
+        assert log == ["started", "let go"]
         assert (await ask(host, "get_queue_stats"))["healthy"]
 
 
