@@ -62,6 +62,7 @@ def die(*_: object) -> None:
 
 def before(module: Any, name: str) -> Callable[[], None]:
     """Die where this is called; of an operation of the store: before its commit."""
+    assert hasattr(module, name), f"{module.__name__} has no {name} any more"
     return lambda: setattr(module, name, die)
 
 
@@ -84,7 +85,7 @@ def on_commit(what: Callable[[Change], bool]) -> Callable[[], None]:
 POINTS: dict[str, Callable[[], None]] = {
     "before a submit is committed": before(changes, "_submit"),
     "behind a submit that nobody was told of": on_commit(lambda c: c.before is None),
-    "before a claim is committed": before(changes, "_served"),
+    "before a claim is committed": before(changes, "_taken"),
     "behind a claim, before the body": on_commit(lambda c: c.after == "running"),
     "in the middle of a body": lambda: None,
     "behind the body, before it is recorded": before(changes, "complete"),
