@@ -68,6 +68,14 @@ def test_a_note_tells_of_what_could_not_be_read_and_of_names(tree: Path) -> None
     assert "notes__take_note" in note
 
 
+def test_a_note_says_what_is_wrong_with_a_tree_itself(tmp_path: Path) -> None:
+    note = provided(tmp_path / "nowhere")["note"]
+    assert note == (
+        f"The tree {tmp_path / 'nowhere'} does not exist; see [legacy_tools] paths. "
+        "See `mcpd legacy list --problems`."
+    )
+
+
 def test_a_setting_that_cannot_be_is_an_error_that_names_it(tree: Path) -> None:
     with pytest.raises(OptionsError, match=r"\[legacy_tools\] selektion"):
         provided(tree, selektion="all")

@@ -11,7 +11,7 @@ import pytest
 
 from mcpd_legacy_tools.options import read
 from mcpd_legacy_tools.records import Scan, Tree
-from mcpd_legacy_tools.scan import scan
+from mcpd_legacy_tools.scan import scan, sources
 from mcpd_legacy_tools.scan.sources import files_of, installed_tree, tree_at
 
 from .scan_kit import scanned, write
@@ -72,6 +72,32 @@ def test_links_that_lead_back_are_problems(tmp_path: Path) -> None:
         "a/loop": "It is a link to a directory that it is in.",
         "a/dead.py": "It is no regular file, or a link that leads nowhere.",
     }
+
+
+def test_links_out_of_a_category_or_to_what_holds_the_tree_are_not_followed(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "elsewhere", {"b.py": FUNCTION})
+    write(tmp_path / "t", {"a/b.py": FUNCTION})
+    root = Path("/")
+    links = {"a/out": tmp_path / "elsewhere", "a/root": root, "all": root, "above": tmp_path}
+    for link, target in links.items():
+        (tmp_path / "t" / link).symlink_to(target)
+    found = scanned(tmp_path / "t")
+    assert names(found) == ["a__f"]
+    assert {problem.file: problem.message for problem in found.problems} == dict.fromkeys(
+        links, "It is a link out of the tree; mount what it leads to by itself."
+    )
+
+
+def test_a_tree_of_too_many_directories_is_read_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_MOST_DIRECTORIES", 3)
+    found = scanned(write(tmp_path, {f"{name}/b.py": FUNCTION for name in "abcde"}))
+    assert names(found) == ["a__f", "b__f"]
+    (problem,) = found.problems
+    assert problem.message == "It holds more than 3 directories; the rest is left out."
 
 
 def test_links_to_other_places_are_followed(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def described(tool: LegacyTool) -> str:
 def note(found: Scan) -> str:
     """Return what is not as it should be, in a sentence or two; empty when all is well."""
     parts = []
-    if found.problems:
-        named = [problem.file or problem.message for problem in found.problems]
+    parts += [problem.message for problem in found.problems if not problem.file][:_MOST_NAMED]
+    if named := [problem.file for problem in found.problems if problem.file]:
         parts.append(f"{_counted(len(named), 'file')} could not be read: {_listed(named)}.")
     if found.collisions:
         names = [collision.name for collision in found.collisions]

@@ -19,6 +19,7 @@ LARGEST_FILE = 2 * 1024 * 1024
 #: Directories below the tree; deeper ones are taken for an accident, such as a link upwards.
 _DEEPEST = 12
 _MOST_FILES = 20_000
+_MOST_DIRECTORIES = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,8 @@ def _text(path: str) -> str:
 def files_of(tree: Tree) -> tuple[list[SourceFile], list[Problem]]:
     """List the Python files of a tree, by path.
 
-    Directories whose names begin with ``_`` or ``.`` are private, as for the old server.
+    Directories whose names begin with ``_`` or ``.`` are private, as for the old server. A link
+    to a directory outside of the tree can be a category, but nothing further down is followed out.
     """
     lister = _Lister(tree)
     lister.directory(tree.path, "", ())
@@ -192,6 +194,9 @@ def files_of(tree: Tree) -> tuple[list[SourceFile], list[Problem]]:
 class _Lister:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
+        self._place = os.path.realpath(tree.path)
+        self._directories = 0
+        self._full = False
         self.files: list[SourceFile] = []
         self.problems: list[Problem] = []
 
@@ -199,6 +204,12 @@ class _Lister:
         self.problems.append(Problem(self._tree.name, path, message))
 
     def directory(self, path: str, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
+        self._directories += 1
+        if self._directories > _MOST_DIRECTORIES:
+            if self._directories == _MOST_DIRECTORIES + 1:
+                most = f"{_MOST_DIRECTORIES} directories"
+                self._problem("", f"It holds more than {most}; the rest is left out.")
+            return
         try:
             status = os.stat(path)
             place = (status.st_dev, status.st_ino)
@@ -226,7 +237,19 @@ class _Lister:
         if name.endswith(".py"):
             self._file(entry, path)
         elif name[0] not in "_." and _is_directory(entry):
+            if entry.is_symlink() and self._leads_astray(os.path.realpath(entry.path), prefix):
+                self._problem(
+                    path, "It is a link out of the tree; mount what it leads to by itself."
+                )
+                return
             self.directory(entry.path, f"{path}/", above)
+
+    def _leads_astray(self, place: str, prefix: str) -> bool:
+        """Whether a link leads to what holds the tree, or out of it from within a category."""
+        own, other = os.path.join(self._place, ""), os.path.join(place, "")
+        return (own != other and own.startswith(other)) or (
+            bool(prefix) and not other.startswith(own)
+        )
 
     def _file(self, entry: os.DirEntry[str], path: str) -> None:
         try:
@@ -244,13 +267,11 @@ class _Lister:
             self._problem(path, f"It cannot be read: {exc.strerror or exc}.")
             return
         if len(self.files) >= _MOST_FILES:
-            if len(self.files) == _MOST_FILES and not self._is_full():
+            if not self._full:
+                self._full = True
                 self._problem("", f"It holds more than {_MOST_FILES} files; the rest is left out.")
             return
         self.files.append(SourceFile(path, entry.path, status.st_size, status.st_mtime_ns))
-
-    def _is_full(self) -> bool:
-        return any(problem.file == "" for problem in self.problems)
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
