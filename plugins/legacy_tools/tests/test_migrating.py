@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ DESCRIBED = """
       connectivity: {listen_port: 4001}
     monitoring: {enabled: true, metrics_port: 9090, tracing_endpoint: "http://localhost:4318"}
     """
+
+
+#: Ten lines whose aliases come to 6 ** 9 settings.
+REPEATED = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{i}: &a{i} {{{', '.join(f'{key}: *a{i - 1}' for key in 'bcdefg')}}}\n" for i in range(1, 10)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -281,6 +288,7 @@ def test_every_target_is_a_setting_that_there_is() -> None:
         ("a: !!python/object/apply:os.system [id]\n", "is no YAML"),
         ("a" * 1_100_000, "is larger than"),
         ("{a: " * 20 + "1" + "}" * 20, "is nested too deeply"),
+        (REPEATED, "holds more than 10000 settings"),
     ],
 )
 def test_a_file_that_holds_no_settings_is_refused(home: Path, text: str, problem: str) -> None:
@@ -294,6 +302,22 @@ def test_a_file_that_cannot_be_read_is_refused(home: Path) -> None:
     (home / "latin.yaml").write_bytes(b"a: \xe9\n")
     with pytest.raises(SettingsError, match="not UTF-8"):
         read_yaml(home / "latin.yaml")
+
+
+def test_no_more_is_read_than_a_settings_file_can_hold(home: Path) -> None:
+    endless = home / "pipe.yaml"
+    os.mkfifo(endless)
+    held = os.open(endless, os.O_RDWR)  # its end never comes
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(read_yaml, endless)
+            left = b"a" * 1_100_000
+            while left and not reading.done():
+                left = left[os.write(held, left[:4096]) :]
+            with pytest.raises(SettingsError, match="is larger than"):
+                reading.result(10)
+    finally:
+        os.close(held)
 
 
 def test_an_empty_file_says_nothing(home: Path) -> None:
@@ -410,6 +434,15 @@ def test_with_nothing_to_migrate_it_says_what_to_name(capsys: pytest.CaptureFixt
     told = capsys.readouterr().err
     assert "There is nothing to migrate" in told
     assert "--from" in told
+
+
+def test_with_nothing_in_the_file_it_says_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "migrate", "--from", str(planted(home, "# nothing\n"))]) == 2
+    told = capsys.readouterr().err
+    assert "there is no setting in" in told
+    assert "no file is named" not in told
 
 
 def test_yaml_is_imported_to_read_a_file_and_for_nothing_else(home: Path) -> None:

@@ -64,12 +64,9 @@ def migrate(
     olds = _found(source, env_file)
     tree = _tree_of(source)
     changes = convert(olds, tree)
-    if not changes:
-        raise SettingsError(
-            "There is nothing to migrate: no file is named, and no variable of the old server set.",
-            hint="Name the old server's YAML file with --from.",
-        )
     places = [str(place) for place in (source, env_file) if place is not None]
+    if not changes:
+        raise _nothing(places)
     if any(old.kind == "shell" and change.name == old.name for old in olds for change in changes):
         places.append("the environment")
     text = render(changes, " and ".join(places))
@@ -77,6 +74,23 @@ def migrate(
     if not dry_run:
         write_file(text, output, force=force)
     _report(changes, text, output, dry_run=dry_run, as_json=as_json)
+
+
+def _nothing(places: list[str]) -> SettingsError:
+    """Return the refusal to write a file that would say nothing.
+
+    :param places: the files that were named.
+    """
+    if places:
+        return SettingsError(
+            f"There is nothing to migrate: there is no setting in {' and '.join(places)}, and no "
+            "variable of the old server is set.",
+            hint="Name the file that the old server was started with.",
+        )
+    return SettingsError(
+        "There is nothing to migrate: no file is named, and no variable of the old server set.",
+        hint="Name the old server's YAML file with --from.",
+    )
 
 
 def _found(source: Path | None, env_file: Path | None) -> list[Old]:

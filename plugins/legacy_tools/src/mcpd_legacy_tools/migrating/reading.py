@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ from mcpd_core import SettingsError
 _LARGEST = 1024 * 1024
 #: Deeper than any settings file.
 _DEEPEST = 16
+#: More settings than any settings file has. A few lines of YAML can be millions: an alias repeats
+#: whatever it stands for.
+_MOST = 10_000
 
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*\Z")
 
@@ -57,7 +61,10 @@ def read_yaml(file: Path) -> list[Old]:
             f"{file} holds no settings: its content is a {type(content).__name__}, no mapping.",
             hint="Name the file that the old server was started with.",
         )
-    return list(_leaves(content, "", file, 0))
+    found = list(islice(_leaves(content, "", file, 0), _MOST + 1))
+    if len(found) > _MOST:
+        raise SettingsError(f"{file} holds more than {_MOST} settings, which no server had.")
+    return found
 
 
 def _leaves(table: Mapping[Any, Any], path: str, file: Path, depth: int) -> Iterator[Old]:
@@ -102,9 +109,12 @@ def read_variables(env: Mapping[str, str]) -> list[Old]:
 
 def _text(file: Path) -> str:
     try:
-        if file.stat().st_size > _LARGEST:
+        with file.open("rb") as stream:
+            # A pipe or a device does not say how much there is.
+            content = stream.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
             raise SettingsError(f"{file} is larger than a settings file can be ({_LARGEST} bytes).")
-        return file.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"{file} cannot be read: {why}.") from error
