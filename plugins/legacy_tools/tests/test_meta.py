@@ -8,6 +8,7 @@ import json
 import os
 import textwrap
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -626,3 +627,14 @@ def test_methods_marks_and_conditional_definitions_are_read(tmp_path: Path) -> N
 def test_code_that_cannot_be_read_is_described_from_the_schema(tmp_path: Path, source: str) -> None:
     assert read(tmp_path, source) is None
     assert written.read(str(tmp_path / "gone.py"), "f") is None
+
+
+def test_a_pipe_in_the_place_of_a_description_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "category.json"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(tools.description_of, tmp_path)
+        try:
+            assert found.result(10) == ""
+        finally:
+            os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))

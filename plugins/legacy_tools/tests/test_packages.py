@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -89,6 +91,23 @@ def test_a_tree_that_is_no_package_gets_one(tmp_path: Path) -> None:
     assert load("legacy_tree_my.a.one", folder / "one.py").X == 1
     # The name of a file need not be an identifier, though the scan has to make one of it.
     assert load("legacy_tree_my.a.two_b", folder / "two-b.py").__name__ == "legacy_tree_my.a.two-b"
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path) -> None:
+    tree = Planted(tmp_path)
+    source = tree.write("a/one.py", "X = 1")
+    os.mkfifo(tree.path / "a" / "pipe.py")
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(home_of, tree.module("a/one.py"), source)
+        try:
+            assert found.result(10).module == tree.module("a/one.py")
+        finally:
+            let_go(tree.path / "a" / "pipe.py")
+
+
+def let_go(pipe: Path) -> None:
+    """Have whoever waits for a pipe find its end, so that a failure is one and does not hang."""
+    os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
 
 
 def test_an_init_file_is_its_package(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Arguments and answers are those of the old server; a failure is marked as one be
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -184,7 +185,10 @@ def _description(category: str, specs: Sequence[ToolSpec]) -> str:
 def description_of(directory: PurePath) -> str:
     """Return what the ``category.json`` of a directory of tools says, if there is one."""
     try:
-        with open(directory / "category.json", encoding="utf-8") as content:
+        # A tree may hold anything of that name: never wait for a pipe.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(directory / "category.json", flags)
+        with open(descriptor, encoding="utf-8") as content:
             data = json.loads(content.read(_LARGEST))
     except (OSError, ValueError, RecursionError):
         return ""  # it is optional, and no tool depends on it

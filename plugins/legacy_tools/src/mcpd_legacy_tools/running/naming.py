@@ -8,6 +8,7 @@ the name by which its neighbours know their package, whatever the directories ar
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -100,7 +101,9 @@ def _imports(files: Iterable[Path]) -> Iterator[str]:
     """Return the dotted names that files import."""
     for file in files:
         try:
-            with file.open("rb") as content:
+            # A tree may hold anything that is called like a module: never wait for a pipe.
+            descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb") as content:
                 text = content.read(_READ).decode(errors="replace")
         except OSError:  # it was removed, or is nobody's to read
             continue

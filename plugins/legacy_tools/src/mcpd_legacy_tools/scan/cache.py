@@ -19,7 +19,7 @@ from ..records import Tree
 from .found import FileScan, Found
 
 #: To be raised with every change of what a scan finds in the same file.
-VERSION = 5
+VERSION = 6
 _KEY = f"mcpd-legacy-scan {VERSION} {sys.version_info[0]}.{sys.version_info[1]}"
 
 #: What is kept of one file: size, modification time, problem, other files, what was found.

@@ -92,11 +92,14 @@ def _pattern(value: object, depth: int) -> object:
 
     if not isinstance(value, str):
         return None
+    from .patterns import is_steady
+
     try:
         re.compile(value)
+        # A call is checked in the host's event loop, and nothing can interrupt a match.
+        return value if is_steady(value) else None
     except (re.error, RecursionError, OverflowError):
         return None
-    return value
 
 
 def _schema(value: object, depth: int) -> object:
