@@ -303,15 +303,16 @@ TOOLS = """
         return (await ctx.call(to)).text
 
     @tool
-    async def polite(until: float) -> int:
-        turns = 0
+    async def polite(until: float) -> dict[str, float]:
+        turns, longest = 0, 0.0
         end = time.monotonic() + until
-        while time.monotonic() < end:
+        while (begun := time.monotonic()) < end:
             turns += 1
             for _ in range(1000):
                 pass
+            longest = max(longest, time.monotonic() - begun)
             await anyio.sleep(0)
-        return turns
+        return {{"turns": turns, "longest": longest}}
 
     @tool
     async def idles() -> str:
@@ -467,14 +468,17 @@ async def test_the_tool_that_blocks_is_named_with_its_line_and_nobody_else_is(
         polite = asyncio.ensure_future(blocking.call("polite", until=BLOCK * 2))
         await asyncio.sleep(0.02)
         await blocking.call(tool)
-        assert (await polite)["result"] > 10
+        answer = await polite
+        assert answer["turns"] > 10
         blamed = await blocking.blamed()
-        assert set(blamed) == {tool}
+        # A machine that stands still in the middle of a step makes that one long.
+        assert blamed.keys() - {"polite"} == {tool}
+        assert "polite" not in blamed or answer["longest"] > TOLERATED
         assert blamed[tool].offences == 1
         assert blamed[tool].longest > TOLERATED
         line = f"{blocking.tools}:{blocking.line(tool)} in "
-        (report,) = [text for text in caplog.messages if "blocked the loop for" in text]
-        assert f"The tool {tool!r} of the plugin planted has blocked the loop for 0." in report
+        said = f"The tool {tool!r} of the plugin planted has blocked the loop for 0."
+        (report,) = [text for text in caplog.messages if said in text]
         assert line in report
         if tool == "through_a_library":
             assert f"in {tool} (which is in " in report
