@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,21 +151,33 @@ def fastmcp_python(*, install: bool) -> str | None:
 
     :param install: whether to make its environment when it is not there.
     """
-    python = FASTMCP_ENVIRONMENT / "bin" / "python"
+    return python_of(FASTMCP_ENVIRONMENT, ("fastmcp",), "FastMCP", install=install)
+
+
+def python_of(
+    environment: Path, requirements: Sequence[str], what: str, *, install: bool
+) -> str | None:
+    """Return the interpreter of an environment; say why not when there is none.
+
+    :param requirements: what is installed there.
+    :param what: is measured with it, for messages.
+    :param install: whether to make the environment when it is not there.
+    """
+    python = environment / "bin" / "python"
     if not install:
         if python.exists():
             return str(python)
-        print("skipped: FastMCP, whose environment a run without --quick makes.")
+        print(f"skipped: {what}, whose environment a run without --quick makes.")
         return None
     maker = str(REPOSITORY / "tools" / "environment.py")
     done = subprocess.run(
-        [sys.executable, maker, str(FASTMCP_ENVIRONMENT), "fastmcp"],
+        [sys.executable, maker, str(environment), *requirements],
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
     if done.returncode:
-        print("skipped: FastMCP, which could not be installed (see above).")
+        print(f"skipped: {what}, which could not be installed (see above).")
         return None
     return done.stdout.strip()
 

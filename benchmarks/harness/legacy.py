@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .contestants import REPOSITORY
+from .contestants import REPOSITORY, python_of
 
 #: Where what the old manager needs is installed. Ignored by git.
 OLD_ENVIRONMENT = REPOSITORY / ".venv-legacy"
@@ -81,23 +80,7 @@ def old_python(*, install: bool) -> str | None:
 
     :param install: whether to make its environment when it is not there.
     """
-    python = OLD_ENVIRONMENT / "bin" / "python"
-    if not install:
-        if python.exists():
-            return str(python)
-        print("skipped: the old manager, whose environment a run without --quick makes.")
-        return None
-    maker = str(REPOSITORY / "tools" / "environment.py")
-    done = subprocess.run(
-        [sys.executable, maker, str(OLD_ENVIRONMENT), *OLD_REQUIREMENTS],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        print("skipped: the old manager, whose dependencies could not be installed (see above).")
-        return None
-    return done.stdout.strip()
+    return python_of(OLD_ENVIRONMENT, OLD_REQUIREMENTS, "the old manager", install=install)
 
 
 def old_environment(env: Mapping[str, str], folder: Path) -> dict[str, str]:
