@@ -10,7 +10,8 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -24,12 +25,14 @@ from mcpd_core import (
     Principal,
     Progress,
     SelectionError,
+    Service,
     ServiceUnavailable,
     SettingsError,
     ToolUnavailable,
     UnknownTool,
 )
 from mcpd_core.host import Host
+from mcpd_core.host.services import HostView
 from mcpd_core.inventory import Inventory, PluginRow
 from mcpd_core.schema import describe, tools_of
 from mcpd_core.settings import load_settings
@@ -992,6 +995,67 @@ async def test_a_start_that_failed_is_tried_again_when_the_service_is_asked_for(
     async with start(service, plugin("tools", TOOLS)) as host:
         assert (await call(host, "count", {"name": "second"})).is_error
         assert (await call(host, "count", {"name": "second"})).structured == {"result": 1}
+
+
+THREADED = """
+    import threading
+    from contextlib import asynccontextmanager
+    import anyio
+    from mcpd_core import Service, hookimpl
+
+    class Threaded:
+        def __init__(self, host):
+            self.host = host
+
+        async def add(self, n):
+            here, heard, all_heard = threading.get_ident(), [], anyio.Event()
+
+            def hear(k):
+                heard.append((k, threading.get_ident() == here))
+                if k == n:
+                    all_heard.set()
+
+            def tell():
+                for k in range(n + 1):
+                    self.host.call_soon(lambda k=k: hear(k))
+
+            thread = threading.Thread(target=tell)
+            thread.start()
+            await all_heard.wait()
+            thread.join()
+            assert heard == [(k, True) for k in range(n + 1)], heard
+            return len(heard)
+
+    @asynccontextmanager
+    async def open_threaded(host):
+        yield Threaded(host)
+
+    @hookimpl
+    def mcpd_services():
+        return [Service("counter", f"{__name__}:open_threaded", "RUNTIME")]
+"""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("owner", ["asyncio", "trio"])
+async def test_a_thread_of_a_service_has_things_called_on_the_services_own_in_their_order(
+    plugin: Make, start: Start, owner: str
+) -> None:
+    service = plugin(
+        "service", THREADED.replace("RUNTIME", owner), runtime=owner, hooks=("mcpd_services",)
+    )
+    async with start(service, plugin("tools", TOOLS)) as host:
+        with anyio.fail_after(20):
+            assert (await call(host, "count")).structured == {"result": 2}
+
+
+def test_what_a_thread_asks_for_after_the_end_is_nobodys_business() -> None:
+    async def view() -> HostView:
+        host = cast(Host, SimpleNamespace(plugin_settings={}))
+        return HostView(host, Service("counter", "nowhere:at_all", "trio"), "plugin")
+
+    ended = asyncio.run(view())
+    ended.call_soon(lambda: pytest.fail("called after the end"))
 
 
 WORKER = """

@@ -6,11 +6,13 @@ daemon: in trio, which the host's loop drives. No tool is called, and no host ta
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -32,6 +34,9 @@ from mcpd_task_queue.store import Listener
 from .contestant import PATIENCE, PAYLOAD, Queue, Starts, main
 
 T = TypeVar("T")
+
+#: As `mcpd_core.ServiceHost.call_soon`.
+CallSoon = Callable[[Callable[[], object]], object]
 
 ME = Principal("local", "0")
 DONE = CallResult("")
@@ -73,8 +78,8 @@ class McpdStore(Queue):
         self._called: Callable[[], object] = lambda: None
 
     def submit(self, count: int, callers: int) -> float:
-        async def measured() -> float:
-            bridge = Bridge()
+        async def measured(call_soon: CallSoon) -> float:
+            bridge = Bridge(call_soon)
             store = self._open()
 
             async def call() -> None:
@@ -102,8 +107,8 @@ class McpdStore(Queue):
     def drain(self, count: int, workers: int) -> float:
         """Until the last one is recorded, and not only started."""
 
-        async def measured() -> float:
-            bridge = Bridge()
+        async def measured(call_soon: CallSoon) -> float:
+            bridge = Bridge(call_soon)
             recorded = trio.Event()
             store = self._open()
             succeeded = Starts(count, lambda: bridge.post(recorded.set))
@@ -118,8 +123,8 @@ class McpdStore(Queue):
         return in_trio(measured)
 
     def start(self, count: int, workers: int) -> list[float]:
-        async def measured() -> list[float]:
-            bridge = Bridge()
+        async def measured(call_soon: CallSoon) -> list[float]:
+            bridge = Bridge(call_soon)
             store = self._open()
             at = 0.0
             recorded = trio.Event()
@@ -178,14 +183,15 @@ class McpdStore(Queue):
         await bridge.wait(store.close())
 
 
-def in_trio(function: Callable[[], Awaitable[T]]) -> T:
-    """Run a function in trio on the loop that the daemon has."""
+def in_trio(function: Callable[[CallSoon], Awaitable[T]]) -> T:
+    """Run a function in trio on the loop that the daemon has, with its way back from threads."""
 
     async def run() -> T:
+        call_soon = asyncio.get_running_loop().call_soon_threadsafe
         runtime = TrioRuntime()
         await runtime.start()
         try:
-            return await runtime.run(function)
+            return await runtime.run(partial(function, call_soon))
         finally:
             await runtime.aclose()
 

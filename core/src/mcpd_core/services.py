@@ -144,6 +144,17 @@ class ServiceHost(Protocol):
         """
         ...
 
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have something called on the service's own thread, soon and in the order of asking; from
+        any thread, without waiting.
+
+        It is the way back from a thread of the service's own, in asyncio and in trio alike. The
+        function is called between two steps of the service's tasks and belongs to none of them: it
+        may set events, cancel scopes and start tasks in nurseries, and must neither wait nor raise.
+        When the server has ended, nothing is called any more.
+        """
+        ...
+
     @property
     def followed(self) -> bool:
         """Whether any client follows any resource; may be asked on any thread.

@@ -455,6 +455,20 @@ def test_what_happens_after_the_end_is_nobodys_business() -> None:
     bridge.post(lambda: pytest.fail("called after the end"))
 
 
+async def test_what_the_host_brings_across_late_is_not_taken_for_that_of_another_run() -> None:
+    """The loop of the host outlives a run of trio, and may have another one by then."""
+    asked: list[Callable[[], object]] = []
+
+    async def make() -> Bridge:
+        return Bridge(asked.append)
+
+    bridge = await trio.to_thread.run_sync(trio.run, make)
+    bridge.post(lambda: pytest.fail("called in another run"))
+    (cross,) = asked
+    cross()
+    await trio.to_thread.run_sync(cross)
+
+
 async def test_a_future_that_is_done_is_answered_at_once() -> None:
     future: Future[int] = Future()
     future.set_result(7)

@@ -221,6 +221,7 @@ class HostView:
 
     def __init__(self, host: Host, service: Service, plugin: str) -> None:
         self._host = host
+        self._loop = asyncio.get_running_loop()
         self._in_trio = service.runtime == "trio"
         self.name = service.name
         self.settings = host.plugin_settings.get(plugin)
@@ -268,6 +269,13 @@ class HostView:
                 admission="worker",
             )
         )
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
 
     @property
     def followed(self) -> bool:

@@ -46,10 +46,14 @@ class Bridge:
 
     What happens close together crosses together: a commit that answers a hundred callers wakes the
     trio thread once.
+
+    :param call_soon: has a function called on that thread, from any; trio's own way when ``None``,
+        which wakes a task of trio first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], object]], object] | None = None) -> None:
         self._token = trio.lowlevel.current_trio_token()
+        self._call_soon = call_soon or self._token.run_sync_soon
         self._lock = threading.Lock()
         self._posted: list[Callable[[], Any]] = []
 
@@ -64,19 +68,27 @@ class Bridge:
             if len(self._posted) > 1:
                 return  # the crossing that the first one ordered takes this one along
         try:
-            self._token.run_sync_soon(self._cross)
+            self._call_soon(self._cross)
         except trio.RunFinishedError:
             pass
 
     def _cross(self) -> None:
         with self._lock:
             posted, self._posted = self._posted, []
+        if not self._in_time():
+            return
         for function in posted:
             try:
                 function()
             except Exception:
                 # Others cross with it, and trio would take the whole process down.
                 log.exception("what the task store has told was not taken note of")
+
+    def _in_time(self) -> bool:
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False  # no run of trio is left on this thread
 
     async def wait(self, future: Future[T]) -> T:
         """Wait for a future and return its result.

@@ -45,7 +45,7 @@ async def open_service(host: ServiceHost) -> AsyncIterator[TaskQueue]:
             limits=settings.limits(),
         )
     )
-    bridge = Bridge()
+    bridge = Bridge(host.call_soon)
     try:
         async with serving(store, host, bridge, settings) as queue:
             yield queue
