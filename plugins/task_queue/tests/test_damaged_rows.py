@@ -37,17 +37,15 @@ def damage(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], No
 
     def do(task_id: str) -> None:
         with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as connection:
+            (trigger,) = connection.execute(
+                "SELECT sql FROM sqlite_schema WHERE name = 'task_moved'"
+            ).fetchone()
             # As a failing disk would: no trigger takes note of it.
             connection.execute("DROP TRIGGER task_moved")
             assert connection.execute(statement, (value, task_id)).rowcount == 1
-            connection.execute("PRAGMA user_version = 6")
-            connection.execute(_OLD_TRIGGER)
+            connection.execute(trigger)
 
     return do
-
-
-#: Of format 6, as far as it matters: the next start replaces it.
-_OLD_TRIGGER = "CREATE TRIGGER task_moved AFTER UPDATE OF state ON task BEGIN SELECT 1; END"
 
 
 def prepare(

@@ -83,8 +83,7 @@ class NewTask:
     deadline: float | None = None
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One task as it is stored. Times are seconds since the epoch.
 
     :ivar reason: why it is in its state, in words; empty when that goes without saying.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Literal
@@ -42,6 +41,7 @@ from .rows import (
     SIZE,
     TURN,
     error_text,
+    new_id,
     retry_text,
     shorten,
     task_from,
@@ -58,6 +58,7 @@ from .transitions import (
     offer,
     ready_or_paused,
     select,
+    succeed,
 )
 from .turns import Flow
 from .workers import ranges
@@ -91,7 +92,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
     if full is not None:
         return Submitted("full", "", None, queue=queue, full=full)
     spilled_from = None if queue == new.queue else new.queue
-    task_id = secrets.token_hex(16)
+    task_id = new_id(tx.now)
     run_at = new.run_at if new.run_at is not None else tx.now + new.delay
     reason = "submitted with a delay"
     if new.cron is not None:
@@ -207,6 +208,7 @@ def _start(
     # RETURNING promises no order.
     rows.sort(key=lambda row: place[row[SEQ]])
     tasks = []
+    arguments = _arguments(tx, [row[SEQ] for row in rows])
     for row in rows:
         seq = row[SEQ]
         whose = Whose(row[PRINCIPAL_KIND], row[PRINCIPAL_ID], row[QUEUE])
@@ -217,8 +219,7 @@ def _start(
             bury_expired(tx, late, attempts=late.attempts - 1)
             continue
         try:
-            payload = tx.execute("SELECT arguments FROM payload WHERE seq = ?", (seq,)).fetchone()
-            task = task_from(row, arguments=payload[0], strict=True)
+            task = task_from(row, arguments=arguments[seq], strict=True)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             # The others of the batch are none the worse for it.
             _bury_unreadable(tx, seq, error)
@@ -229,6 +230,13 @@ def _start(
         tx.waits.append(tx.steady - row[READY_AT])
         tasks.append(task)
     return tasks
+
+
+def _arguments(tx: Transaction, seqs: Sequence[int]) -> dict[int, str]:
+    """Read the JSON of what tasks are to be called with, as far as it is there."""
+    places = ", ".join("?" * len(seqs))
+    found = tx.execute(f"SELECT seq, arguments FROM payload WHERE seq IN ({places})", seqs)
+    return dict(found.fetchall())
 
 
 def _forget_tags(tx: Transaction, seqs: Iterable[int]) -> None:
@@ -305,22 +313,23 @@ def complete(
     tx: Transaction, leases: Leases, task_id: str, fence: int, result: str | Blob
 ) -> Recorded:
     """Record a success, with the JSON of the result, unless the task was to be cancelled."""
-    row, answer = _owned(tx, task_id, fence)
-    if row is None:
-        return answer
-    leases.end(tx.undo, row.seq)
-    if row.cancelling:
+    seq = succeed(tx, task_id, fence)
+    if seq is None:
+        row, answer = _owned(tx, task_id, fence)
+        if row is None:
+            return answer
+        leases.end(tx.undo, row.seq)
         late = "the tool had finished when the cancelling reached it"
         keep(tx, row, "cancelled", error_text({"code": "cancelled", "message": late}))
         return cancel_now(tx, row, late)
+    leases.end(tx.undo, seq)
     if isinstance(result, Blob):
         tx.execute(
             "UPDATE payload SET blob = ?, blob_size = ?, error = NULL WHERE seq = ?",
-            (*result, row.seq),
+            (*result, seq),
         )
     else:
-        tx.execute("UPDATE payload SET result = ?, error = NULL WHERE seq = ?", (result, row.seq))
-    move(tx, row, "succeeded", "succeeded", reason="", releases=0)
+        tx.execute("UPDATE payload SET result = ?, error = NULL WHERE seq = ?", (result, seq))
     return Recorded(True, "succeeded")
 
 

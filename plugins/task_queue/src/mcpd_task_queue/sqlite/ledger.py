@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from mcpd_task_queue.limits import Limits
-from mcpd_task_queue.records import QueueLoad
+from mcpd_task_queue.records import QueueLoad, Whose
 
 from .lanes import Lanes
 from .loads import Loads
@@ -25,6 +25,8 @@ class Ledger:
         self.turns = Turns()
         self.lanes = Lanes(limits)
         self.loads = Loads(limits)
+        #: The queues that are paused.
+        self.paused: dict[Whose, None] = {}
         self.offset = 0.0
 
     def load(self, connection: sqlite3.Connection, now: float, monotonic: float) -> None:
@@ -36,6 +38,8 @@ class Ledger:
         self.loads.load(connection)
         self.lanes.load(connection)
         self.turns.load(connection)
+        rows = connection.execute("SELECT principal_kind, principal_id, queue FROM pause")
+        self.paused = {Whose(*row): None for row in rows}
         # What became ready under a clock that was set back since must not seem to come last.
         self.offset = max(now, self.turns.latest_ready_at) - monotonic
         self.lanes.settle(self.offset + monotonic)

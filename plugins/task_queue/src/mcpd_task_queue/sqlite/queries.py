@@ -263,7 +263,7 @@ def stats(connection: sqlite3.Connection, principal: Principal, ledger: Ledger) 
     """Count the principal's tasks by queue and state, from an index that has it all."""
     queues: dict[str, dict[TaskState, int]] = {}
     for queue, state, count in connection.execute(
-        "SELECT queue, state, count(*) FROM task INDEXED BY task_counted"
+        "SELECT queue, state, count(*) FROM task INDEXED BY task_of_queue"
         " WHERE principal_kind = ? AND principal_id = ? GROUP BY queue, state",
         (principal.kind, principal.id),
     ):

@@ -96,7 +96,7 @@ class Results:
 
     def _filled(self, snapshot: Snapshot, large: LargeResult) -> Snapshot:
         text = self._keeper.blobs.read(large.sha256).decode("ascii")
-        return replace(snapshot, task=replace(snapshot.task, result=result_from(text), large=None))
+        return replace(snapshot, task=snapshot.task._replace(result=result_from(text), large=None))
 
     def fill_all(self, found: Future[Exported]) -> Future[Exported]:
         """Read the results of tasks of a page that are files; what is damaged is told."""

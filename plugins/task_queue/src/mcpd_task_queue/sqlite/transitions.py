@@ -139,6 +139,33 @@ def move(
     return state
 
 
+def succeed(tx: Transaction, task_id: str, fence: int) -> int | None:
+    """End a task as succeeded if the attempt with this fence still owns it and may.
+
+    It does what `move` would do, in one statement instead of two: this is how almost every task
+    ends.
+
+    :returns: its number; ``None`` when it is not that attempt's, or is to be cancelled.
+    """
+    rows = tx.execute(_SUCCEED, (tx.now, tx.now, task_id, fence)).fetchall()
+    if not rows:
+        return None
+    seq, attempts, events, kind, id_, queue, tool = rows[0]
+    opens = tx.ledger.lanes.stop(tx.undo, queue, tool)
+    add_event(tx, seq, events, "succeeded", "succeeded", attempts, "")
+    whose = Whose(kind, id_, queue)
+    tx.note(task_id, "running", "succeeded", whose=whose, opens=opens)
+    return int(seq)
+
+
+_SUCCEED = (
+    "UPDATE task SET state = 'succeeded', reason = '', releases = 0, updated_at = ?,"
+    " finished_at = ?, run_at = NULL, owner = NULL, lease_until = NULL, events = events + 1"
+    " WHERE id = ? AND fence = ? AND state = 'running' AND cancelling = 0"
+    " RETURNING seq, attempts, events, principal_kind, principal_id, queue, tool"
+)
+
+
 @cache
 def _update(columns: tuple[str, ...]) -> str:
     """Return the statement that sets columns; there are a dozen of them."""
@@ -186,11 +213,7 @@ def offer(
 
 def ready_or_paused(tx: Transaction, kind: str, id_: str, queue: str) -> TaskState:
     """Return the state of a task that nothing but perhaps a pause keeps from running."""
-    paused = tx.execute(
-        "SELECT 1 FROM pause WHERE principal_kind = ? AND principal_id = ? AND queue = ?",
-        (kind, id_, queue),
-    ).fetchone()
-    return "ready" if paused is None else "paused"
+    return "paused" if Whose(kind, id_, queue) in tx.ledger.paused else "ready"
 
 
 def add_tags(tx: Transaction, seq: int) -> None:

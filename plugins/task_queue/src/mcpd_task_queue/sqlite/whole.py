@@ -73,6 +73,7 @@ class WholeQueues:
                 _expect_few(tx, who)
             since = tx.now if before is None else before.since
             tx.execute("INSERT OR REPLACE INTO pause VALUES (?, ?, ?, ?, ?)", (*who, since, reason))
+            tx.undo.put(tx.ledger.paused, who, None)
             tx.undo.put(self._turning, who, "paused")
             return before is None
 
@@ -111,6 +112,8 @@ class WholeQueues:
         part = self._part(tx, who, len(rows))
         if part.last:
             tx.execute(f"DELETE FROM pause WHERE {_QUEUE}", who)
+            if who in tx.ledger.paused:
+                tx.undo.drop(tx.ledger.paused, who)
         return part
 
     def _part(self, tx: Transaction, who: Whose, moved: int) -> Part:
@@ -244,7 +247,7 @@ def paused(tx: Transaction, who: Whose) -> Pause | None:
 def _changed(tx: Transaction, who: Whose, changed: bool, tasks: int) -> QueueChanged:
     counts = dict(
         tx.execute(
-            f"SELECT state, count(*) FROM task INDEXED BY task_counted WHERE {_QUEUE}"
+            f"SELECT state, count(*) FROM task INDEXED BY task_of_queue WHERE {_QUEUE}"
             " AND state IN ('scheduled', 'ready', 'paused', 'running') GROUP BY state",
             who,
         ).fetchall()

@@ -21,7 +21,7 @@ _COLUMNS = (
 
 _OF = "principal_kind = ? AND principal_id = ? AND queue = ?"
 #: The ready tasks of a queue; those of one tool; those with one tag, in one lane.
-_IN_QUEUE = f"FROM task INDEXED BY task_ready_tool WHERE {_OF} AND state = 'ready'"
+_IN_QUEUE = f"FROM task INDEXED BY task_of_queue WHERE {_OF} AND state = 'ready'"
 _BY_TOOL = f"{_IN_QUEUE} AND tool = ?"
 _TAGGED = f"FROM ready_tag WHERE {_OF} AND tag = ?"
 _BY_TAG = f"{_TAGGED} AND lane = ?"

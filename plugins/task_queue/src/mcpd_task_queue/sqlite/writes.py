@@ -69,12 +69,15 @@ class Writes:
 
     def _encoded(self, new: NewTask) -> tuple[str, list[bytes]]:
         text = arguments_text(new.arguments, self._largest)
-        zones = [new.timezone]
         if new.cron is not None:
             cron.check(new.cron, new.timezone)
+        if new.idempotency_key is None:
+            # Digests are compared with those of the same key only.
+            return text, [b""]
+        zones = [new.timezone]
+        if new.cron is not None and new.timezone in (None, "UTC"):
             # No zone is this one; which of the two a stored digest was made of is not known.
-            if new.timezone in (None, "UTC"):
-                zones.append("UTC" if new.timezone is None else None)
+            zones.append("UTC" if new.timezone is None else None)
         return text, [digest(new.tool, new.arguments, new.cron, zone) for zone in zones]
 
     def claim(

@@ -48,7 +48,7 @@ class Submitting(StoreSuite):
 
     def test_task_ids_cannot_be_guessed_from_each_other(self, store: TaskStore, new: New) -> None:
         ids = submit(store, *[new() for _ in range(50)])
-        assert len({id_[:8] for id_ in ids}) == 50
+        assert len({id_[:12] for id_ in ids}) == 50
 
     def test_a_delayed_task_is_scheduled_until_a_sweep_finds_it_due(
         self, store: TaskStore, new: New, me: Principal, clock: Clock
