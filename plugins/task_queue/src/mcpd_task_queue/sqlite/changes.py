@@ -41,7 +41,6 @@ from .rows import (
     SIZE,
     TURN,
     error_text,
-    new_id,
     retry_text,
     shorten,
     task_from,
@@ -92,7 +91,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
     if full is not None:
         return Submitted("full", "", None, queue=queue, full=full)
     spilled_from = None if queue == new.queue else new.queue
-    task_id = new_id(tx.now)
+    task_id = tx.ledger.ids.new(tx.now)
     run_at = new.run_at if new.run_at is not None else tx.now + new.delay
     reason = "submitted with a delay"
     if new.cron is not None:
@@ -118,7 +117,7 @@ def _submit(tx: Transaction, new: NewTask, arguments: str, digests: Sequence[byt
         "repeatable": new.repeatable,
         "timeout": new.timeout,
         "max_attempts": 1 if new.delivery == "at_most_once" else new.max_attempts,
-        "tags": json.dumps(new.tags),
+        "tags": json.dumps(new.tags) if new.tags else "[]",
         "idempotency_key": new.idempotency_key,
         "digest": digests[0],
         "reason": reason if waits else "",

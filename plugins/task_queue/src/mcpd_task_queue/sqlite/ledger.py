@@ -7,6 +7,7 @@ import sqlite3
 from mcpd_task_queue.limits import Limits
 from mcpd_task_queue.records import QueueLoad, Whose
 
+from .ids import Ids
 from .lanes import Lanes
 from .loads import Loads
 from .turns import Turns
@@ -22,6 +23,7 @@ class Ledger:
 
     def __init__(self, ageing: float, limits: Limits) -> None:
         self.ageing = ageing
+        self.ids = Ids()
         self.turns = Turns()
         self.lanes = Lanes(limits)
         self.loads = Loads(limits)

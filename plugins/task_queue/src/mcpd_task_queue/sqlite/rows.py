@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -266,17 +265,6 @@ def arguments_text(arguments: Mapping[str, Any], limit: int) -> str:
             hint="Store the data elsewhere and pass a reference to it.",
         )
     return text
-
-
-def new_id(now: float) -> str:
-    """Return an id that nobody can guess.
-
-    What is made together begins alike, and so is together in the index of ids: a commit of many
-    tasks writes few of its pages. The rest is random.
-
-    :param now: seconds since the epoch.
-    """
-    return f"{int(now * 64) & 0xFFFF:04x}{secrets.token_hex(14)}"
 
 
 def digest(tool: str, arguments: Mapping[str, Any], *recurrence: str | None) -> bytes:

@@ -12,7 +12,7 @@ from mcpd_task_queue import cron
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import TaskState, Whose
 
-from .rows import new_id, shorten
+from .rows import shorten
 from .transaction import Transaction
 from .transitions import Row, add_event, add_tags, move, offer, place, ready_or_paused
 
@@ -58,7 +58,7 @@ def fire(tx: Transaction, row: Row) -> TaskState:
         kind = f"{full.tasks} of {full.most} tasks" if full.limit == "tasks" else "too many bytes"
         detail = f"the queue {row.queue!r} is full: {kind} wait"
         return move(tx, row, "scheduled", "skipped", detail, run_at=following)
-    task_id = new_id(tx.now)
+    task_id = tx.ledger.ids.new(tx.now)
     state = ready_or_paused(tx, row.principal_kind, row.principal_id, row.queue)
     columns = {
         "id": task_id,
