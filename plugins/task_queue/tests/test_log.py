@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def size_of_log(store: SQLiteTaskStore) -> int:
     return os.path.getsize(f"{store.path}-wal")
 
 
+def tasks_without_the_log(store: SQLiteTaskStore, folder: Path) -> int:
+    """Count the tasks in a copy of the database file alone."""
+    copy = shutil.copy(store.path, folder / "copy.db")
+    with closing(sqlite3.connect(f"file:{copy}?immutable=1", uri=True)) as connection:
+        (tasks,) = connection.execute("SELECT count(*) FROM task").fetchone()
+    return int(tasks)
+
+
 def until(true: Callable[[], bool]) -> None:
     """Wait for something that happens on another thread."""
     deadline = time.monotonic() + 30
@@ -95,17 +104,34 @@ def test_a_burst_that_makes_it_large_at_once_is_no_reason_to_refuse_anything(
     assert (store.health().ok, store.health().detail) == (True, "")
 
 
-def test_it_is_emptied_when_nothing_is_done_and_then_nobody_looks_again(
+def test_it_is_moved_when_nothing_is_done_and_then_nobody_looks_again(
+    open_store: OpenStore, new: New, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(log, "IDLE", 0.01)
+    store = open_store()
+    fill(store, new, 1)
+    until(lambda: at_rest(store))
+    assert tasks_without_the_log(store, tmp_path) == 16
+    # With nothing to wake it, its thread sleeps until it is asked for something.
+    assert store._writer._rest() is None
+    fill(store, new, 1)
+    until(lambda: at_rest(store))
+    assert tasks_without_the_log(store, tmp_path) == 32
+
+
+def test_at_rest_its_file_is_kept_to_be_written_anew_unless_it_is_large(
     open_store: OpenStore, new: New, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "IDLE", 0.01)
     store = open_store()
     fill(store, new, 1)
     until(lambda: at_rest(store))
-    assert size_of_log(store) == 0
-    # With nothing to wake it, its thread sleeps until it is asked for something.
-    assert store._writer._rest() is None
-    fill(store, new, 1)
+    size = size_of_log(store)
+    assert 0 < size <= log.KEPT
+    store.submit([new()]).result(10)
+    assert size_of_log(store) == size
+    store.submit([new(arguments={"a": "x" * 500_000}) for _ in range(20)]).result(20)
+    assert size_of_log(store) > log.KEPT
     until(lambda: at_rest(store))
     assert size_of_log(store) == 0
 
@@ -115,7 +141,7 @@ def test_a_disk_that_fails_while_it_is_emptied_breaks_the_store(
 ) -> None:
     store = open_store()
 
-    def fail(_: log.Log) -> bool:
+    def fail(_: log.Log, kept: int) -> bool:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(log, "IDLE", 0.01)
@@ -211,8 +237,8 @@ def test_beyond_its_reserve_nothing_is_stored_until_there_is_room_again(
 
 
 @linux
-def test_a_log_that_was_pinned_is_emptied_once_it_can_be_without_another_commit(
-    open_store: OpenStore, new: New, monkeypatch: pytest.MonkeyPatch
+def test_a_log_that_was_pinned_is_moved_once_it_can_be_without_another_commit(
+    open_store: OpenStore, new: New, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(log, "IDLE", 0.01)
     monkeypatch.setattr(log, "LONGEST_IDLE", 0.05)
@@ -222,8 +248,9 @@ def test_a_log_that_was_pinned_is_emptied_once_it_can_be_without_another_commit(
         fill(store, new, 1)
         until(lambda: store._writer.log.wait == 0.05)
         assert size_of_log(store) > MiB
+        assert tasks_without_the_log(store, tmp_path) < 17
     until(lambda: at_rest(store))
-    assert size_of_log(store) == 0
+    assert tasks_without_the_log(store, tmp_path) == 17
 
 
 @linux

@@ -27,6 +27,9 @@ LARGEST_LOG = 256 * 1024 * 1024
 #: Seconds without a commit after which the log is emptied, and the longest wait between two
 #: attempts at that while somebody pins it.
 IDLE, LONGEST_IDLE = 1.0, 60.0
+#: Bytes that the file keeps when the log is emptied at rest. A commit that overwrites is synced in
+#: two thirds of the time of one that makes the file longer.
+KEPT = 4 * 1024 * 1024
 #: Operations after which the size of a small log is asked for.
 SELDOM = 8
 
@@ -130,32 +133,36 @@ class Log:
         return self._wait
 
     def rested(self) -> None:
-        """Empty the log, since there is time for it.
+        """Empty the log, since there is time for it; what is left of its file is written anew.
 
         :raises sqlite3.Error: when the disk fails.
         """
-        if self.empty():
+        if self.empty(kept=KEPT):
             self._wait = None
         else:
             # Whoever pins it may be gone the next time; until then nothing is lost but room.
             self._wait = min((self._wait or IDLE) * 2, LONGEST_IDLE)
 
-    def empty(self) -> bool:
-        """Move all of the log into the database and make its file empty, if nobody pins it.
+    def empty(self, kept: int = 0) -> bool:
+        """Move all of the log into the database and write it from the start, if nobody pins it.
 
+        :param kept: bytes of the file above which it is cut off; it is otherwise left as it is.
         :raises sqlite3.Error: when the disk fails.
         """
         execute = self._connection.execute
         # Nobody is waited for: whoever reads goes on reading, and the commits go on meanwhile.
         (patience,) = execute("PRAGMA busy_timeout").fetchone()
         execute("PRAGMA busy_timeout = 0")
+        size = self.size
+        mode = "TRUNCATE" if size > kept else "RESTART"
         try:
-            (pinned, _, _) = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            (pinned, _, _) = execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         finally:
             execute(f"PRAGMA busy_timeout = {patience}")
         if pinned:
             return False
-        self._size = self._looked_at = 0
+        self._size = 0 if size > kept else size
+        self._looked_at = 0
         self.detail = ""
         return True
 
