@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mcpd_task_queue.sqlite import SQLiteTaskStore
+from mcpd_task_queue.sqlite.ids import Ids
 
 from .power_kit import Recorder, Ticking, contents, life
 from .vfs_kit import Kill, Watcher, interposed
@@ -103,6 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     counter = itertools.count(1)
     secrets.token_hex = lambda nbytes=None: f"{next(counter):0{2 * (nbytes or 32)}x}"
+    Ids.new = lambda *_: f"{next(counter):032x}"  # type: ignore[method-assign]
     chance = random.Random(arguments.seed)
     numbers = [chance.randrange(10**6) for _ in range(arguments.kills)]
     for line in cut_lives(arguments.folder, numbers):

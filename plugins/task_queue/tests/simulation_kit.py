@@ -20,6 +20,7 @@ from unittest import mock
 
 from mcpd_task_queue.records import FINAL, Change, Task
 from mcpd_task_queue.sqlite import SQLiteTaskStore, connection_thread, engine
+from mcpd_task_queue.sqlite.ids import Ids
 from mcpd_task_queue.sqlite.reader import Reader
 from mcpd_task_queue.sqlite.writer import Writer
 
@@ -106,6 +107,7 @@ def simulated_disk() -> Iterator[Memory]:
     inline = SimpleNamespace(Lock=threading.Lock, Thread=_NoThread)
     with (
         mock.patch.object(secrets, "token_hex", disk.id),
+        mock.patch.object(Ids, "new", side_effect=lambda _: disk.id(16)),
         mock.patch.object(engine, "create"),
         mock.patch.object(engine, "StoreLock"),
         mock.patch.object(engine, "connect_writer", return_value=disk),

@@ -91,13 +91,13 @@ class Dispatcher:
         self._draining = self._stopping = False
         #: The workers have been stopped, or torn down.
         self._left = False
-        #: Attempts that have arrived and are to be started.
-        self._arrived: list[Attempt] = []
+        #: Where attempts run.
+        self._nursery: trio.Nursery | None = None
         #: Why nothing could be started, as long as nobody has seen to it, and how often in a row.
         self._trouble: McpdError | None = None
         self._failures = 0
         self._work = Signal()
-        self._arrival = Signal()
+        self._landed = Signal()
         self._schedule = Signal()
         self._holding = Signal()
         self._freed = Signal()
@@ -178,13 +178,14 @@ class Dispatcher:
             nursery.start_soon(self._keep_leases)
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._keep_notes)
-            nursery.start_soon(self._start_arrived, nursery)
+            nursery.start_soon(self._await_arrivals)
+            self._nursery = nursery
             try:
                 await self._keep_ordering()
             finally:
                 self._left = True
                 self._supply.withdraw_all()
-                self._arrival.set()
+                self._landed.set()
 
     def drain(self) -> None:
         """Order nothing more; what runs goes on. May be called on any thread.
@@ -232,14 +233,16 @@ class Dispatcher:
 
     def _arrive(self, slots: Slots, tasks: Sequence[Task]) -> None:
         """Take over what was started, before anything later is heard of it."""
+        # Open for as long as anything may arrive.
+        nursery = self._nursery
+        assert nursery is not None
         self._failures = 0
         for task in tasks:
             attempt = Attempt(task, slots, self.new_notes(), grace=self._settings.cancel_grace)
             self.attempts[task.id] = attempt
             slots.take()
-            self._arrived.append(attempt)
+            nursery.start_soon(self._attempt, attempt)
         if tasks:
-            self._arrival.set()
             self._holding.set()
         if self._settings.has_rates and slots.wanted:
             # Perhaps nothing but time keeps a task from being started.
@@ -249,18 +252,15 @@ class Dispatcher:
         self._trouble = error if isinstance(error, McpdError) else defect(error)
         self._work.set()
 
-    async def _start_arrived(self, nursery: trio.Nursery) -> None:
-        """Start attempts for as long as any may arrive; each is recorded, whatever ends us."""
+    async def _await_arrivals(self) -> None:
+        """Keep the nursery open while attempts may arrive: each is recorded, whatever ends us."""
         with trio.CancelScope(shield=True):
             while self._supply.pending or not self._left:
-                await self._arrival.wait()
-                arrived, self._arrived = self._arrived, []
-                for attempt in arrived:
-                    nursery.start_soon(self._attempt, attempt)
+                await self._landed.wait()
 
     def _land(self) -> None:
         self._work.set()
-        self._arrival.set()
+        self._landed.set()
         self._freed.set()
 
     # --- running ----------------------------------------------------------------------------------
