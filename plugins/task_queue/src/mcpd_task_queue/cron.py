@@ -7,7 +7,6 @@ runs once. A job whose minute or hour is a star goes by elapsed time: every hour
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -80,6 +79,8 @@ def _zone(name: str | None) -> ZoneInfo | timezone:
         return ZoneInfo(name)
     # It is looked up as the path of a file, whatever was asked for.
     except (ValueError, OSError, KeyError) as error:
+        import difflib  # only needed for this message
+
         close = difflib.get_close_matches(name, available_timezones(), n=1)
         raise TaskRefused(
             f"{name[:80]!r} is no time zone.",

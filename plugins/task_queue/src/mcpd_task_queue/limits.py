@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 #: Seconds by which a start may be early, for the rounding of floating point numbers.
 _EARLY = 1e-6
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """How tasks of one queue, or of one tool, are started; those of all principals together.
 
     The rate is kept by the generic cell rate algorithm (ATM Forum, Traffic Management Specification
@@ -70,8 +69,7 @@ class Limit:
 Overflow = Literal["reject", "block", "spill"]
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(NamedTuple):
     """How much may wait in a queue, of all principals together; ``None`` for any amount.
 
     :ivar most_tasks: tasks that are ``scheduled``, ``ready`` or ``paused``.
@@ -85,8 +83,7 @@ class Bound:
     spill_to: str | None = None
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """All that is limited.
 
     :ivar queues: by name of the queue, whosever it is.
@@ -95,10 +92,10 @@ class Limits:
     :ivar bounds: by name of the queue.
     """
 
-    queues: Mapping[str, Limit] = field(default_factory=dict)
-    tools: Mapping[str, Limit] = field(default_factory=dict)
+    queues: Mapping[str, Limit] = MappingProxyType({})
+    tools: Mapping[str, Limit] = MappingProxyType({})
     bound: Bound = Bound()
-    bounds: Mapping[str, Bound] = field(default_factory=dict)
+    bounds: Mapping[str, Bound] = MappingProxyType({})
 
     def bound_of(self, queue: str) -> Bound:
         """Return how much may wait in a queue."""

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 #: A power beyond which no wait that could be meant is left; with the largest multiplier it is still
 #: a number.
@@ -102,8 +102,7 @@ class RetryPolicy:
         return cls(**given)
 
 
-@dataclass(frozen=True)
-class FailedAttempt:
+class FailedAttempt(NamedTuple):
     """A start of a task that came to no success. Times are seconds since the epoch.
 
     :ivar n: which start of the task it was, the first being 1. They are counted over its whole

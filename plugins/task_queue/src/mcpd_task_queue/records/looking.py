@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mcpd_task_queue.retrying import FailedAttempt
@@ -72,8 +72,7 @@ class LogLine(NamedTuple):
     attempt: int = 0
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """One task with what surrounds it.
 
     :ivar ahead: how many ready tasks, of anybody, are going to be started before it; ``None``
@@ -108,8 +107,7 @@ class ResultPart(NamedTuple):
     whole: LargeResult
 
 
-@dataclass(frozen=True)
-class Exported:
+class Exported(NamedTuple):
     """Tasks with everything that is stored about them, in the order of their submission.
 
     :ivar cursor: asks for the next ones; ``None`` when there are no more.
@@ -118,7 +116,7 @@ class Exported:
 
     snapshots: tuple[Snapshot, ...]
     cursor: str | None
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = MappingProxyType({})
 
 
 class Activity(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from .looking import LogLine
@@ -120,8 +119,7 @@ class Whose(NamedTuple):
     queue: str
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A committed change of one task, for those who wait for it.
 
     :ivar before: ``None`` when the task is new.
@@ -138,7 +136,7 @@ class Change:
     before: TaskState | None
     after: TaskState | None
     cancelling: bool = False
-    offered: Offered | None = field(default=None, compare=False)
-    whose: Whose | None = field(default=None, compare=False)
-    timed: bool = field(default=False, compare=False)
-    opens: bool = field(default=False, compare=False)
+    offered: Offered | None = None
+    whose: Whose | None = None
+    timed: bool = False
+    opens: bool = False

@@ -11,8 +11,7 @@ from mcpd_task_queue.limits import Bound, Limit, Overflow
 from .tasks import TaskState
 
 
-@dataclass(frozen=True)
-class Full:
+class Full(NamedTuple):
     """Why a queue had no room for a task; the counts are of everybody's tasks.
 
     :ivar queue: the one that the task is for; with ``spilled_to`` that one was full as well.

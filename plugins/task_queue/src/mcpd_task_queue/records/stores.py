@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .tasks import TaskState
 
 
-@dataclass(frozen=True)
-class StoreHealth:
+class StoreHealth(NamedTuple):
     """How a store is, from memory.
 
     :ivar ok: whether the last change was committed.
@@ -21,7 +20,7 @@ class StoreHealth:
 
     ok: bool
     detail: str
-    counts: Mapping[TaskState, int] = field(default_factory=dict)
+    counts: Mapping[TaskState, int] = MappingProxyType({})
 
 
 class BackedUp(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from mcpd_core import CallResult, Principal, Progress
@@ -38,8 +37,7 @@ RETRYABLE: frozenset[TaskState] = frozenset({"failed", "cancelled", "dead", "unc
 SETTLED: frozenset[TaskState] = FINAL | {"uncertain"}
 
 
-@dataclass(frozen=True)
-class NewTask:
+class NewTask(NamedTuple):
     """A tool call to be made later.
 
     :ivar arguments: JSON-compatible.

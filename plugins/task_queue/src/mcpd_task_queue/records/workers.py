@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mcpd_core import Principal
@@ -11,8 +10,7 @@ from mcpd_core import Principal
 BUILT_IN = "built-in"
 
 
-@dataclass(frozen=True)
-class Worker:
+class Worker(NamedTuple):
     """Slots of this daemon that only take certain tasks of one principal.
 
     :ivar name: unique among the principal's workers.

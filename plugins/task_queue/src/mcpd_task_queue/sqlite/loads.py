@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from typing import NamedTuple
 
 from mcpd_task_queue.limits import Bound, Limits
@@ -101,4 +100,4 @@ class Loads:
             return queue, full
         if self.refusal(spill_to, size) is None:
             return spill_to, None
-        return queue, replace(full, spilled_to=spill_to)
+        return queue, full._replace(spilled_to=spill_to)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -96,7 +95,7 @@ class Results:
 
     def _filled(self, snapshot: Snapshot, large: LargeResult) -> Snapshot:
         text = self._keeper.blobs.read(large.sha256).decode("ascii")
-        return replace(snapshot, task=snapshot.task._replace(result=result_from(text), large=None))
+        return snapshot._replace(task=snapshot.task._replace(result=result_from(text), large=None))
 
     def fill_all(self, found: Future[Exported]) -> Future[Exported]:
         """Read the results of tasks of a page that are files; what is damaged is told."""
@@ -117,7 +116,7 @@ class Results:
                 except StoreError as error:
                     problems[snapshot.task.id] = error.message
             snapshots.append(snapshot)
-        return replace(page, snapshots=tuple(snapshots), problems=problems)
+        return page._replace(snapshots=tuple(snapshots), problems=problems)
 
     def part(
         self, principal: Principal, task_id: str, offset: int, length: int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from mcpd_core import Principal
@@ -70,7 +68,7 @@ class Bounding(StoreSuite):
     def test_each_queue_has_the_common_bound_unless_it_has_its_own(
         self, open_store: OpenStore, new: New
     ) -> None:
-        store = open_store(limits=replace(TWO, bound=Bound(most_tasks=1)))
+        store = open_store(limits=TWO._replace(bound=Bound(most_tasks=1)))
         batch = [new(queue=queue) for queue in ("a", "a", "b", "q", "q", "q")]
         outcomes = [answer.outcome for answer in store.submit(batch).result()]
         assert outcomes == ["created", "full", "created", "created", "created", "full"]

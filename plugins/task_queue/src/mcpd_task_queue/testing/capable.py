@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ class Capable(StoreSuite):
             with pytest.raises(TaskRefused):
                 store.check(task)
             with pytest.raises(TaskRefused):
-                store.submit([replace(task, delivery=self._some(store)), task])
+                store.submit([task._replace(delivery=self._some(store)), task])
             assert sum(store.health().counts.values()) == 0
         else:
             store.check(task)

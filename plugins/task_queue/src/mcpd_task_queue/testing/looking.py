@@ -188,10 +188,10 @@ class Looking(StoreSuite):
         (task_id,) = submit(store, new())
         claim(store)
         store.cancel(me, task_id).result()
-        assert heard == [
-            Change(task_id, None, "ready"),
-            Change(task_id, "ready", "running"),
-            Change(task_id, "running", "running", cancelling=True),
+        assert [(c.task_id, c.before, c.after, c.cancelling) for c in heard] == [
+            (task_id, None, "ready", False),
+            (task_id, "ready", "running", False),
+            (task_id, "running", "running", True),
         ]
         # Whoever passes a change on must not tell the wrong people.
         assert {change.whose for change in heard} == {Whose(me.kind, me.id, "default")}

@@ -172,7 +172,7 @@ class Managing(StoreSuite):
         heard: list[Change] = []
         store.listen(heard.extend)
         store.resume(me, "default").result()
-        assert heard == [Change(task_id, "paused", "ready")]
+        assert [(c.task_id, c.before, c.after) for c in heard] == [(task_id, "paused", "ready")]
 
     # --- clearing ---------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import pytest
 from mcpd_core import CallResult, Principal
 from mcpd_task_queue.errors import TaskRefused
 from mcpd_task_queue.records import (
-    NewTask,
     Swept,
 )
 from mcpd_task_queue.store import TaskStore
@@ -42,7 +41,7 @@ class Submitting(StoreSuite):
         assert (submitted.outcome, submitted.state) == ("created", "ready")
         assert len(submitted.task_id) == 32
         stored = look(store, me, submitted.task_id).task
-        for name in vars(task).keys() - {"delay"}:
+        for name in set(task._fields) - {"delay"}:
             assert getattr(stored, name) == getattr(task, name), name
         assert (stored.attempts, stored.fence, stored.result, stored.error) == (0, 0, None, None)
 
@@ -99,7 +98,7 @@ class Submitting(StoreSuite):
     ) -> None:
         (first,) = submit(store, new(idempotency_key="k"))
         for other in (new("add", arguments={"a": 2}), new("subtract")):
-            (answer,) = store.submit([NewTask(**{**vars(other), "idempotency_key": "k"})]).result()
+            (answer,) = store.submit([other._replace(idempotency_key="k")]).result()
             assert (answer.outcome, answer.task_id) == ("rejected", first)
         assert sum(store.health().counts.values()) == 1
 
