@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 #: A power beyond which no wait that could be meant is left; with the largest multiplier it is still
@@ -14,8 +14,7 @@ _LARGEST_POWER = 30
 LARGEST_MULTIPLIER = 100.0
 
 
-@dataclass(frozen=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Seconds to wait before the next attempt: exponential, capped, with jitter.
 
     With the usual jitter half of the wait is random ("equal jitter", as in "Exponential Backoff And
@@ -76,8 +75,7 @@ class RetryPolicy:
 
         :param usual: what it leaves open is as in this one.
         """
-        return replace(
-            usual,
+        return usual._replace(
             first=usual.first if self.first is None else self.first,
             cap=usual.cap if self.longest is None else self.longest,
             multiplier=self.multiplier,
