@@ -12,6 +12,7 @@ import datetime
 import decimal
 import enum
 import inspect
+import logging
 import pathlib
 import types
 import uuid
@@ -21,6 +22,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pydantic
 
 from .arguments import Converter
+
+_log = logging.getLogger(__name__)
 
 #: Python's types that JSON data can be read as.
 _READABLE = (
@@ -62,7 +65,8 @@ def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
         if isinstance(hint, str):
             try:
                 hint = eval(hint, names)
-            except Exception:  # noqa: BLE001 - the boundary: anything may be written there
+            except Exception as error:  # noqa: BLE001 - the boundary: anything may be written there
+                _log.debug("The annotation of %s is no type here: %s.", name, type(error).__name__)
                 continue
         if name != "return":
             found[name] = hint
@@ -83,17 +87,22 @@ def _means_more(hint: Any) -> bool:
     return any(map(_means_more, get_args(hint)))
 
 
-def _converter(hint: Any) -> Converter | None:
-    config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+def _adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
     try:
-        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(hint, config=config)
-    except pydantic.PydanticUserError:
-        # Of a type that brings its own configuration.
         try:
-            adapter = pydantic.TypeAdapter(hint)
-        except Exception:  # noqa: BLE001 - the boundary: the types are code of the tree
-            return None
-    except Exception:  # noqa: BLE001 - the boundary: the types are code of the tree
+            config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+            return pydantic.TypeAdapter(hint, config=config)
+        except pydantic.PydanticUserError:
+            # Of a type that brings its own configuration.
+            return pydantic.TypeAdapter(hint)
+    except Exception as error:  # noqa: BLE001 - the boundary: the types are code of the tree
+        _log.debug("Of an annotation no values can be made: %s.", type(error).__name__)
+        return None
+
+
+def _converter(hint: Any) -> Converter | None:
+    adapter = _adapter(hint)
+    if adapter is None:
         return None
     members = _members(hint)
 
