@@ -123,10 +123,13 @@ class Order:
             return 0.0, -model.priority
         return model.ready_at - model.priority * self.ageing, -model.priority
 
-    def started(self, model: Model, lowest: int | None) -> None:
-        """Take note of a start; ``lowest`` is the earliest turn that was passed over, if any."""
+    def taken(self, model: Model, lowest: int | None) -> None:
+        """Take note that it was its turn; ``lowest`` is the earliest one passed over, if any."""
         turn = model.turn if lowest is None or lowest >= model.turn else lowest - 1
         self.served[model.where] = max(self.served.get(model.where, 0), turn)
+
+    def started(self, model: Model) -> None:
+        """Take note of a start, which one that is too late has not."""
         if self.limit is not None and model.queue == LIMITED:
             self.expected = max(self.expected, self.now) + self.limit.interval
 
@@ -434,10 +437,12 @@ class StoreMachine(RuleBasedStateMachine):
                 model.to("running")
             for model in chosen:
                 passed = [m.turn for m in self.ready() if m.where == model.where]
-                self.order.started(model, min(passed, default=None))
+                self.order.taken(model, min(passed, default=None))
                 model.fence += 1
                 if model.expired(self.wall):
                     model.settle("dead")
+                else:
+                    self.order.started(model)
             alive = [model for model in chosen if model.state == "running"]
             expected += alive
             if len(alive) == len(chosen):

@@ -9,7 +9,7 @@ from mcpd_core import InvalidArguments, ToolError
 from mcpd_core.commandline import Daemon
 
 #: Characters of an id that a table shows; any beginning that is unique does.
-SHORT = 12
+SHORT = 10
 #: Of a whole id.
 WHOLE = 32
 #: The most that `list_tasks` answers at a time.
