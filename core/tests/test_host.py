@@ -998,7 +998,7 @@ async def test_a_start_that_failed_is_tried_again_when_the_service_is_asked_for(
 
 
 THREADED = """
-    import threading
+    import contextvars, threading
     from contextlib import asynccontextmanager
     import anyio
     from mcpd_core import Service, hookimpl
@@ -1009,13 +1009,15 @@ THREADED = """
 
         async def add(self, n):
             here, heard, all_heard = threading.get_ident(), [], anyio.Event()
+            asking = contextvars.ContextVar("asking", default=False)
 
             def hear(k):
-                heard.append((k, threading.get_ident() == here))
+                heard.append((k, threading.get_ident() == here and not asking.get()))
                 if k == n:
                     all_heard.set()
 
             def tell():
+                asking.set(True)
                 for k in range(n + 1):
                     self.host.call_soon(lambda k=k: hear(k))
 

@@ -7,6 +7,7 @@ daemon: in trio, which the host's loop drives. No tool is called, and no host ta
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib.util
 import logging
 import time
@@ -187,7 +188,11 @@ def in_trio(function: Callable[[CallSoon], Awaitable[T]]) -> T:
     """Run a function in trio on the loop that the daemon has, with its way back from threads."""
 
     async def run() -> T:
-        call_soon = asyncio.get_running_loop().call_soon_threadsafe
+        loop = asyncio.get_running_loop()
+
+        def call_soon(function: Callable[[], object]) -> None:
+            loop.call_soon_threadsafe(function, context=contextvars.Context())
+
         runtime = TrioRuntime()
         await runtime.start()
         try:

@@ -151,7 +151,8 @@ class ServiceHost(Protocol):
         It is the way back from a thread of the service's own, in asyncio and in trio alike. The
         function is called between two steps of the service's tasks and belongs to none of them: it
         may set events, cancel scopes and start tasks in nurseries, and must neither wait nor raise.
-        When the server has ended, nothing is called any more.
+        It sees no context variables of whoever asked. When the server has ended, nothing is called
+        any more.
         """
         ...
 

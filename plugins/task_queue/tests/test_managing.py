@@ -1,13 +1,15 @@
-"""What is the embedded engine's own about recurring tasks and registered workers."""
+"""What is the embedded engine's own about recurring tasks, whole queues and registered workers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from mcpd_core import Principal
-from mcpd_task_queue.records import Worker
+from mcpd_task_queue.records import QueueChanged, Worker
 from mcpd_task_queue.sqlite import SQLiteTaskStore, workers
 from mcpd_task_queue.sqlite.order import best
 from mcpd_task_queue.sqlite.transaction import Transaction
@@ -63,6 +65,44 @@ def test_what_a_worker_looks_at_does_not_grow_with_what_it_does_not_take(
     submit(store, *[new("other", tags=("t",), priority=5) for _ in range(2_000)])
     assert steps() <= alone + 10
     assert [task.tags for task in claim(store, 5, worker)] == [tags]
+
+
+@pytest.mark.parametrize("change", ["pause", "resume", "clear"])
+def test_what_is_done_to_a_whole_queue_does_not_grow_with_what_has_ended(
+    store: SQLiteTaskStore, new: New, me: Principal, change: str
+) -> None:
+    changes: dict[str, Callable[[], Future[QueueChanged]]] = {
+        "pause": lambda: store.pause(me, "default", ""),
+        "resume": lambda: store.resume(me, "default"),
+        "clear": lambda: store.clear(me, "default"),
+    }
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    def watch(handler: Callable[[], int] | None) -> None:
+        connection = store._writer._connection
+        store._writer.do(lambda _: connection.set_progress_handler(handler, 1)).result()
+
+    def steps() -> int:
+        """Make all changes of twenty tasks; returns what SQLite had to do for the one."""
+        nonlocal counted
+        submit(store, *[new() for _ in range(20)])
+        counted = 0
+        for name, make in changes.items():
+            watch(count if name == change else None)
+            assert make().result().tasks == 20
+        watch(None)
+        return counted
+
+    alone = steps()
+    submit(store, *[new() for _ in range(2_000)])
+    store.clear(me, "default").result()
+    assert alone > 0
+    assert steps() <= alone * 1.1
 
 
 def test_a_task_is_found_by_its_tags_exactly_while_it_is_ready(

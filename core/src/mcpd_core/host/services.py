@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import logging
 import socket
@@ -272,7 +273,8 @@ class HostView:
 
     def call_soon(self, function: Callable[[], object]) -> None:
         try:
-            self._loop.call_soon_threadsafe(function)
+            # Not in the context of whoever asks, which may be that of another call.
+            self._loop.call_soon_threadsafe(function, context=contextvars.Context())
         except RuntimeError:
             if not self._loop.is_closed():
                 raise

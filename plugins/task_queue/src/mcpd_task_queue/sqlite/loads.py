@@ -30,7 +30,7 @@ _SCHEDULED = (
     " WHERE state = 'scheduled' GROUP BY queue"
 )
 _PAUSED = (
-    "SELECT task.queue, count(*), sum(size) FROM pause JOIN task INDEXED BY task_of_queue"
+    "SELECT task.queue, count(*), sum(size) FROM pause CROSS JOIN task INDEXED BY task_paused"
     " ON task.principal_kind = pause.principal_kind AND task.principal_id = pause.principal_id"
     " AND task.queue = pause.queue AND task.state = 'paused' GROUP BY task.queue"
 )

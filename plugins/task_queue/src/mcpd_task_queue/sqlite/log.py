@@ -3,7 +3,7 @@
 Each commit appends to the log. SQLite moves it into the database after every thousand pages or so
 and then writes it anew from the start, but not past what somebody may still read: a transaction
 that another program leaves open, such as that of a forgotten `sqlite3` shell, pins it, and it grows
-with every commit until the disk is full. Here it is emptied when the store is idle; when it grows
+with every commit until the disk is full. Here it is moved when the store is idle; when it grows
 all the same, whoever pins it is named; and beyond a limit new tasks are refused, while what runs
 can still be recorded.
 """

@@ -326,7 +326,8 @@ _VERSION_7 = (
 )
 
 # What counts the tasks of a queue by state also has its ready ones, tool by tool, in the order in
-# which a worker takes them: one index less for every submit and every start to write.
+# which a worker takes them: one index less for every submit and every start to write. What is
+# paused is found in the order of its submit, however much a principal has.
 _VERSION_8 = (
     "DROP INDEX task_counted",
     "DROP INDEX task_ready_tool",
@@ -334,6 +335,7 @@ _VERSION_8 = (
     CREATE INDEX task_of_queue ON task
         (principal_kind, principal_id, queue, state, tool, priority DESC, turn, ready_at)
     """,
+    "CREATE INDEX task_paused ON task (principal_kind, principal_id, queue) WHERE state = 'paused'",
 )
 
 #: One entry per version; a database of version n has had the first n applied.

@@ -81,9 +81,15 @@ class Row(NamedTuple):
 _COLUMNS = ", ".join(Row._fields)
 
 
-def select(tx: Transaction, where: str, parameters: Sequence[Any]) -> list[Row]:
-    """Find tasks by an SQL condition."""
-    rows = tx.execute(f"SELECT {_COLUMNS} FROM task WHERE {where}", parameters).fetchall()
+def select(
+    tx: Transaction, where: str, parameters: Sequence[Any], *, index: str | None = None
+) -> list[Row]:
+    """Find tasks by an SQL condition.
+
+    :param index: by which, where SQLite might choose one that has more to read.
+    """
+    source = "task" if index is None else f"task INDEXED BY {index}"
+    rows = tx.execute(f"SELECT {_COLUMNS} FROM {source} WHERE {where}", parameters).fetchall()
     return [Row(*row) for row in rows]
 
 

@@ -99,7 +99,8 @@ class WholeQueues:
     def _resume_some(self, tx: Transaction, who: Whose) -> Part:
         if self._turning.get(who) != "resumed":
             return Part(0, True)
-        rows = select(tx, f"{_QUEUE} AND state = 'paused' ORDER BY seq LIMIT {PART}", who)
+        oldest = f"{_QUEUE} AND state = 'paused' ORDER BY seq LIMIT {PART}"
+        rows = select(tx, oldest, who, index="task_paused")
         for row in rows:
             columns = place(tx, row, row.priority)
             tx.execute(
@@ -138,6 +139,7 @@ class WholeQueues:
                 + ("" if recurring else " AND cron IS NULL")
                 + f" LIMIT {PART}",
                 (*who, newest),
+                index="task_of_queue",
             )
             for row in rows:
                 cancel_now(tx, row, "the queue was cleared")
@@ -227,7 +229,8 @@ def settle(tx: Transaction, limit: int) -> int:
 
 def pause_ready(tx: Transaction, who: Whose, limit: int) -> int:
     """Pause ready tasks of a queue; returns how many."""
-    rows = select(tx, f"{_QUEUE} AND state = 'ready' LIMIT {limit}", who)
+    some = f"{_QUEUE} AND state = 'ready' LIMIT {limit}"
+    rows = select(tx, some, who, index="task_of_queue")
     tx.executemany(
         "UPDATE task SET state = 'paused', updated_at = ? WHERE seq = ?",
         [(tx.now, row.seq) for row in rows],
