@@ -490,7 +490,7 @@ class StoreMachine(RuleBasedStateMachine):
         if model is not None:
             if model.cancelling:
                 model.settle("cancelled")
-            elif verdict == "retry" and model.expired(self.wall + retry_in):
+            elif verdict == "retry" and (model.at_most_once or model.expired(self.wall + retry_in)):
                 model.settle("dead")
             elif verdict == "retry":
                 model.to("scheduled")

@@ -188,7 +188,8 @@ class TaskStore(Protocol):
     ) -> Future[Recorded]:
         """Record that an attempt failed.
 
-        A task whose deadline leaves no time for another attempt is ``dead``, whatever the verdict.
+        A task whose deadline leaves no time for another attempt is ``dead``, whatever the verdict;
+        so is one that is delivered ``at_most_once``, instead of being tried again.
 
         :param error: JSON-compatible; ``message`` is what people are shown.
         :param retry_in: seconds until the next attempt, when the verdict is ``retry``.

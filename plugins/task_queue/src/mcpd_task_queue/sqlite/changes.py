@@ -351,6 +351,9 @@ def fail(
     keep(tx, row, "cancelled" if row.cancelling else "failed", error)
     if row.cancelling:
         return cancel_now(tx, row, message)
+    if verdict == "retry" and row.delivery == "at_most_once":
+        verdict = "dead"
+        message += "; it is started at most once"
     if verdict == "retry" and no_time_for_another(row, tx.now + retry_in):
         verdict = "dead"
         message += f"; its deadline of {row.deadline:g} s leaves no time for another attempt"

@@ -66,6 +66,17 @@ class Outcomes(StoreSuite):
         store.complete(task_id, again.fence, CallResult("ok")).result()
         assert look(store, me, task_id).task.error is None
 
+    def test_what_is_delivered_at_most_once_is_not_tried_again_whatever_the_verdict(
+        self, store: TaskStore, new: New, me: Principal
+    ) -> None:
+        (task_id,) = submit(store, new(delivery="at_most_once"))
+        (task,) = claim(store)
+        recorded = store.fail(task.id, task.fence, {"message": "no"}, "retry").result()
+        assert recorded == Recorded(True, "dead")
+        assert "at most once" in look(store, me, task_id).task.reason
+        store.sweep().result()
+        assert claim(store) == []
+
     @pytest.mark.parametrize("verdict", ["failed", "dead"])
     def test_a_final_failure_ends_the_task(
         self, store: TaskStore, new: New, me: Principal, verdict: Any
