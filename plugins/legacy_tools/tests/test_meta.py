@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -26,7 +26,7 @@ from mcpd_core.inventory import Inventory, PluginRow
 from mcpd_core.manifest import parse_tools
 from mcpd_core.schema import describe, tools_of
 from mcpd_core.settings import load_settings
-from mcpd_legacy_tools import provider
+from mcpd_legacy_tools import mocks, provider
 from mcpd_legacy_tools.meta import names, schemas, tools, written
 from mcpd_legacy_tools.testing import plant
 
@@ -629,12 +629,23 @@ def test_code_that_cannot_be_read_is_described_from_the_schema(tmp_path: Path, s
     assert written.read(str(tmp_path / "gone.py"), "f") is None
 
 
-def test_a_pipe_in_the_place_of_a_description_is_not_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("read_from", "nothing"),
+    [
+        (lambda pipe: tools.description_of(pipe.parent), ""),
+        (lambda pipe: written.read(str(pipe), "f"), None),
+        (lambda pipe: mocks._content(str(pipe)), ""),
+    ],
+    ids=["description", "source", "engine"],
+)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, read_from: Callable[[Path], object], nothing: object
+) -> None:
     pipe = tmp_path / "category.json"
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as threads:
-        found = threads.submit(tools.description_of, tmp_path)
+        found = threads.submit(read_from, pipe)
         try:
-            assert found.result(10) == ""
+            assert found.result(10) == nothing
         finally:
             os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from .opening import never_waiting
 from .records import Mark
 
 #: Marks that are kept of one tool, engines that one file is followed into, and the bytes that one
@@ -263,7 +264,7 @@ def _content(path: str) -> str:
     try:
         if os.path.getsize(path) > LARGEST_ENGINE:
             return ""
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace", opener=never_waiting) as file:
             return file.read()
     except OSError:
         return ""

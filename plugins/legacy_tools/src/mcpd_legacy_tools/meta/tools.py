@@ -6,7 +6,6 @@ Arguments and answers are those of the old server; a failure is marked as one be
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from mcpd_core import CallRefused, CallResult, Context, InvalidArguments, McpdError, ToolSpec, tool
 
+from ..opening import never_waiting
 from . import names
 from .schemas import brief, described
 
@@ -185,10 +185,8 @@ def _description(category: str, specs: Sequence[ToolSpec]) -> str:
 def description_of(directory: PurePath) -> str:
     """Return what the ``category.json`` of a directory of tools says, if there is one."""
     try:
-        # A tree may hold anything of that name: never wait for a pipe.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(directory / "category.json", flags)
-        with open(descriptor, encoding="utf-8") as content:
+        file = directory / "category.json"
+        with open(file, encoding="utf-8", opener=never_waiting) as content:
             data = json.loads(content.read(_LARGEST))
     except (OSError, ValueError, RecursionError):
         return ""  # it is optional, and no tool depends on it

@@ -14,6 +14,8 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..opening import never_waiting
+
 #: Bytes of a file that is worth reading for this.
 _LARGEST = 2 * 1024 * 1024
 
@@ -42,7 +44,7 @@ def read(source: str, function: str) -> Written | None:
     try:
         if os.path.getsize(source) > _LARGEST:
             return None
-        with open(source, "rb") as file:
+        with open(source, "rb", opener=never_waiting) as file:
             tree = ast.parse(file.read())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None

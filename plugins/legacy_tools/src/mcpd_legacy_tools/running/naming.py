@@ -8,12 +8,13 @@ the name by which its neighbours know their package, whatever the directories ar
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..opening import never_waiting
 
 #: Where the tools of the old server are in its package. A copy of that directory alone still
 #: imports its helpers by this name.
@@ -101,9 +102,7 @@ def _imports(files: Iterable[Path]) -> Iterator[str]:
     """Return the dotted names that files import."""
     for file in files:
         try:
-            # A tree may hold anything that is called like a module: never wait for a pipe.
-            descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as content:
+            with open(file, "rb", opener=never_waiting) as content:
                 text = content.read(_READ).decode(errors="replace")
         except OSError:  # it was removed, or is nobody's to read
             continue

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..opening import never_waiting
 from ..options import Options
 from ..records import Scan, Tree
 from .cache import Cache, default_path
@@ -119,6 +120,5 @@ class _Reader:
 def _read(source: str) -> bytes:
     # Between listing and reading, the file may have become anything: never wait for a pipe, and
     # never read more than was promised.
-    descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
+    with open(source, "rb", opener=never_waiting) as stream:
         return stream.read(LARGEST_FILE + 1)

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from ..opening import never_waiting
 from ..records import Tree
 from .found import FileScan, Found
 
@@ -109,9 +110,8 @@ def _unchanged(path: str, size: int, mtime_ns: int) -> bool:
 def _loaded(path: str) -> dict[str, _Entry]:
     """Return what a file keeps; nothing when it is not ours, of another version, or damaged."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if os.fstat(descriptor).st_uid != os.geteuid():
+        with open(path, "rb", opener=never_waiting) as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
                 return {}
             content = file.read()
     except OSError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from ..opening import never_waiting
 from .modules import Unreadable, parsed
 from .scope import Function, Imported, Scope, scope_of
 
@@ -100,8 +101,7 @@ class Definitions:
 
 def _read(path: str) -> Scope | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        with open(path, "rb", opener=never_waiting) as file:
             content = file.read(_LARGEST + 1)
         return None if len(content) > _LARGEST else scope_of(*parsed(content))
     except (OSError, Unreadable, RecursionError, MemoryError):
