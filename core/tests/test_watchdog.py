@@ -65,6 +65,7 @@ class Looks:
         kept: float = 0.0,
         collecting: float = 0.0,
         turned: bool = False,
+        ticked: float | None = 0.0,
         place: str = "here",
     ) -> None:
         """Look again.
@@ -74,6 +75,7 @@ class Looks:
         :param others: the same of all other threads.
         :param kept: seconds for which whoever looks has waited for the interpreter's lock.
         :param turned: whether the loop has got to something else.
+        :param ticked: when the thread has last run Python code, as far as it is known.
         """
         self.at += self.stalls.interval if after is None else after
         self.cpu += cpu
@@ -89,6 +91,7 @@ class Looks:
                 kept=self.kept,
                 collecting=self.collecting,
                 beats=self.beats,
+                ticked=ticked,
                 suspect=suspect,
                 place=place,
             )
@@ -197,6 +200,23 @@ def test_a_late_look_blames_nobody_when_it_did_not_wait_for_the_lock(looks: Look
     assert looks.told == []
 
 
+def test_a_late_look_blames_nobody_for_what_was_computed_before_python_code_ran_again(
+    looks: Looks,
+) -> None:
+    looks.see(None)
+    # Whoever looks has woken up again and again and has found the lock taken back.
+    looks.see("a", after=0.5, cpu=0.5, kept=9.0, ticked=looks.at + 0.48)
+    looks.see(None, turned=True)
+    assert looks.told == []
+
+
+def test_a_late_look_blames_nobody_when_nothing_tells_when_python_code_ran(looks: Looks) -> None:
+    looks.see(None)
+    looks.see("a", after=0.5, cpu=0.5, kept=0.4, ticked=None)
+    looks.see(None, turned=True)
+    assert looks.told == []
+
+
 @pytest.mark.parametrize("first", [None, "a"])
 def test_garbage_collection_counts_for_nobody(looks: Looks, first: str | None) -> None:
     looks.see(first)
@@ -210,10 +230,10 @@ def test_where_the_clock_of_a_thread_cannot_be_read_time_still_counts_as_planned
     at, seen = 0.0, []
     for _ in range(10):
         at += stalls.interval
-        seen.append(stalls.see(Look(at, None, at, 0.0, 0.0, 0, "a", "here")))
+        seen.append(stalls.see(Look(at, None, at, 0.0, 0.0, 0, None, "a", "here")))
     at += 60
-    seen.append(stalls.see(Look(at, None, at, 0.0, 0.0, 0, "a", "here")))
-    seen.append(stalls.see(Look(at, None, at, 0.0, 0.0, 1, None)))
+    seen.append(stalls.see(Look(at, None, at, 0.0, 0.0, 0, None, "a", "here")))
+    seen.append(stalls.see(Look(at, None, at, 0.0, 0.0, 1, None, None)))
     (stall,) = [stall for stall in seen if stall is not None]
     assert TOLERATED < stall.seconds < LASTING
 
@@ -303,12 +323,13 @@ TOOLS = """
         return (await ctx.call(to)).text
 
     @tool
-    async def polite(until: float) -> dict[str, float]:
+    async def polite(until: float, steps: int = 1000, every: int = 0) -> dict[str, float]:
         turns, longest = 0, 0.0
         end = time.monotonic() + until
         while (begun := time.monotonic()) < end:
             turns += 1
-            for _ in range(1000):
+            # Some of them are long enough for another thread to be given the interpreter's lock.
+            for _ in range(1_000_000 if every and turns % every == 0 else steps):
                 pass
             longest = max(longest, time.monotonic() - begun)
             await anyio.sleep(0)
@@ -483,6 +504,18 @@ async def test_the_tool_that_blocks_is_named_with_its_line_and_nobody_else_is(
         if tool == "through_a_library":
             assert f"in {tool} (which is in " in report
             assert "subprocess.py:" in report
+
+
+@on_every_loop
+@pytest.mark.anyio
+async def test_a_call_that_gives_the_lock_away_often_is_not_taken_for_one_that_keeps_it(
+    make: Make,
+) -> None:
+    async with make("asyncio") as blocking:
+        # The loop takes the lock back before the thread that looks has woken up, many times over.
+        answer = await blocking.call("polite", until=2.0, steps=10_000, every=1000)
+        assert answer["turns"] > 1000
+        assert not await blocking.blamed() or answer["longest"] > TOLERATED
 
 
 @pytest.mark.anyio

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,11 @@ class Sampler:
         self._entered = 0
         self._beats = 0
         self._beat_asked = False
+        #: Whether the host's thread runs `_tick` again and again, and when it last did.
+        self._ticking = False
+        self._ticked = 0.0
+        #: Whether it has done nothing for so long that it is left in peace.
+        self._calm = False
         #: Whether the thread looks; otherwise the next call has to wake it.
         self._looking = False
         #: Guards the two that follow: whether there is a thread, and whether it should look.
@@ -66,8 +72,11 @@ class Sampler:
         """Count a call whose code starts in the host's thread."""
         self._running += 1
         self._entered += 1
+        self._calm = False
         if not self._looking:
             self._wake()
+        if not self._ticking:
+            self._tick()
 
     def leave(self) -> None:
         """Count a call whose code has returned."""
@@ -97,6 +106,13 @@ class Sampler:
     def _beat(self) -> None:
         self._beats += 1
         self._beat_asked = False
+
+    def _tick(self) -> None:
+        """Show that Python code runs, for as long as a call does; see `stalls` on what for."""
+        self._ticked = time.monotonic()
+        self._ticking = self._running > 0 and not self._calm
+        if self._ticking:
+            self._loop.call_later(self._tolerated / 2, self._tick)
 
     # --- in the thread ------------------------------------------------------------------------
 
@@ -133,7 +149,9 @@ class Sampler:
             entered = self._entered
             if self._rest.acquire(timeout=stalls.interval):
                 break
-            self._tell(stalls.see(looker.look(self._beats)))
+            ticked = self._ticked if self._ticking else None
+            self._tell(stalls.see(looker.look(self._beats, ticked)))
+            self._calm = stalls.calm
             if stalls.suspicious and not self._beat_asked:
                 self._ask_for_a_beat()
         self._tell(stalls.end())
