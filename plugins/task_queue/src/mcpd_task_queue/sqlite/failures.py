@@ -43,10 +43,10 @@ def keep(
     if row.fence > FIRST_KEPT + LATEST_KEPT:
         # Of those that are neither among the first nor among the latest there is one at most.
         tx.execute(
-            "DELETE FROM attempt WHERE seq = ?1"
-            " AND n > (SELECT n FROM attempt WHERE seq = ?1 ORDER BY n LIMIT 1 OFFSET ?2)"
-            " AND n <= (SELECT n FROM attempt WHERE seq = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?3)",
-            (row.seq, FIRST_KEPT - 1, LATEST_KEPT),
+            "DELETE FROM attempt WHERE seq = ?"
+            " AND n > (SELECT n FROM attempt WHERE seq = ? ORDER BY n LIMIT 1 OFFSET ?)"
+            " AND n <= (SELECT n FROM attempt WHERE seq = ? ORDER BY n DESC LIMIT 1 OFFSET ?)",
+            (row.seq, row.seq, FIRST_KEPT - 1, row.seq, LATEST_KEPT),
         )
 
 
