@@ -33,7 +33,7 @@ sources := $(foreach dist,$(dists),$(filter-out %.egg-info,$(wildcard $(dist)/sr
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
-$(stamp): pyproject.toml constraints.txt tools/setup.sh $(addsuffix /pyproject.toml,$(dists))
+$(stamp): pyproject.toml constraints.txt tools/setup.sh tools/interruptible_coverage.py $(addsuffix /pyproject.toml,$(dists))
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" tools/setup.sh $(dists)
 	@touch $@
 

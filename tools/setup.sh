@@ -74,7 +74,16 @@ for dist in "$@"; do
 done
 # Older versions of pip know no dependency groups.
 found uv || install "pip>=25.1"
-if install --group dev "${targets[@]}"; then exit; fi
+# Every process that is measured loads it, wherever it runs.
+install_plugin_of_coverage() {
+    cp tools/interruptible_coverage.py \
+        "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+}
+
+if install --group dev "${targets[@]}"; then
+    install_plugin_of_coverage
+    exit
+fi
 
 # Most often a dependency without a wheel for this system, whose build lacks something.
 mended=
@@ -90,3 +99,4 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
 fi
 [ -n "$mended" ] || die "the installation failed, see above."
 install --group dev "${targets[@]}"
+install_plugin_of_coverage
