@@ -1,14 +1,17 @@
-"""``mcpd tasks watch``: how often it asks the daemon while much is going on."""
+"""``mcpd tasks watch``: how often it asks the daemon while much is going on, and how it is left."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 
-from mcpd_core.commandline import Daemon
+from mcpd_core.commandline import Daemon, interruptible
 from mcpd_task_queue.cli.overview import REST, Overview
+from mcpd_task_queue.cli.watching import _watch_one
 
 
 class BusyDaemon:
@@ -60,3 +63,35 @@ def test_a_slow_daemon_is_left_alone_for_half_of_the_time(monkeypatch: pytest.Mo
     daemon = BusyDaemon(answer_takes=0.5)
     follow(daemon, monkeypatch, 60.0)
     assert 0.4 * 60 <= daemon.busy <= 0.5 * 60 + 4 * 0.5
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_signal_that_is_swallowed_where_it_arrives_ends_it_all_the_same(drawn: bool) -> None:
+    class Followed:
+        asked = 0
+
+        def subscribe(self, uri: str) -> None:
+            assert uri == "tasks://tasks/0123"
+
+        def call(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+            self.asked += 1
+            # As the interpreter does when it arrives in a finaliser.
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            return {
+                "task_id": arguments["task_id"],
+                "tool": "add",
+                "state": "running",
+                "started_at": None,
+                "attempts": 1,
+                "progress": None,
+                "reason": "",
+                "events": [],
+            }
+
+    followed = Followed()
+    left = True
+    with interruptible() as interrupted:
+        _watch_one(cast(Daemon, followed), "0123", False, drawn, interrupted)
+        left = False
+    assert (left, followed.asked) == (True, 1)

@@ -54,8 +54,8 @@ def watch(task_id: str | None, as_json: bool, data_dir: str | None) -> int:
         return _watch_all(data_dir, as_json, drawn)
     try:
         status = INTERRUPTED
-        with Daemon(data_dir) as daemon, interruptible():
-            status = _watch_one(daemon, whole_id(daemon, task_id), as_json, drawn)
+        with Daemon(data_dir) as daemon, interruptible() as interrupted:
+            status = _watch_one(daemon, whole_id(daemon, task_id), as_json, drawn, interrupted)
         return status  # noqa: RET504 - the block is left early on Ctrl-C
     except ConnectionLost:
         complain(_ended("The task goes on, or is taken over, when the next one is started."))
@@ -67,8 +67,10 @@ def watch(task_id: str | None, as_json: bool, data_dir: str | None) -> int:
 # --- one task -------------------------------------------------------------------------------------
 
 
-def _watch_one(daemon: Daemon, task_id: str, as_json: bool, drawn: bool) -> int:
-    states = _states(daemon, task_id, TICK if drawn else None)
+def _watch_one(
+    daemon: Daemon, task_id: str, as_json: bool, drawn: bool, interrupted: Sequence[int]
+) -> int:
+    states = _states(daemon, task_id, TICK if drawn else None, interrupted)
     if drawn:
         from .drawing import follow
 
@@ -78,21 +80,28 @@ def _watch_one(daemon: Daemon, task_id: str, as_json: bool, drawn: bool) -> int:
     return OK if task["state"] == "succeeded" else FAILED
 
 
-def _states(daemon: Daemon, task_id: str, tick: float | None) -> Iterator[dict[str, Any]]:
+def _states(
+    daemon: Daemon, task_id: str, tick: float | None, interrupted: Sequence[int]
+) -> Iterator[dict[str, Any]]:
     """Yield a task whenever it may be other than before, until it has ended.
 
     :param tick: seconds after which it is yielded anyway, without having been asked for again.
+    :param interrupted: is no longer empty once the user has seen enough.
     :raises ToolError: when there is no such task.
     """
     # Before it is looked at, so that no change in between is missed.
     daemon.subscribe(TASK + task_id)
     while True:
         task = daemon.call("get_task_status", {"task_id": task_id})
-        yield task
-        if task["state"] in SETTLED:
-            return
-        while daemon.notification(tick) is None:
+        while True:
             yield task
+            if task["state"] in SETTLED:
+                return
+            if interrupted:
+                # What was raised for it then has been lost on the way.
+                raise KeyboardInterrupt
+            if daemon.notification(tick) is not None:
+                break
 
 
 def _print_lines(states: Iterator[dict[str, Any]], as_json: bool) -> dict[str, Any]:
