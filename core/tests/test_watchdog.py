@@ -65,7 +65,7 @@ class Looks:
         kept: float = 0.0,
         collecting: float = 0.0,
         turned: bool = False,
-        ticked: float | None = 0.0,
+        due: float | None = 0.0,
         place: str = "here",
     ) -> None:
         """Look again.
@@ -75,7 +75,7 @@ class Looks:
         :param others: the same of all other threads.
         :param kept: seconds for which whoever looks has waited for the interpreter's lock.
         :param turned: whether the loop has got to something else.
-        :param ticked: when the thread has last run Python code, as far as it is known.
+        :param due: when the loop was to tick, if it does.
         """
         self.at += self.stalls.interval if after is None else after
         self.cpu += cpu
@@ -91,7 +91,7 @@ class Looks:
                 kept=self.kept,
                 collecting=self.collecting,
                 beats=self.beats,
-                ticked=ticked,
+                due=due,
                 suspect=suspect,
                 place=place,
             )
@@ -200,19 +200,19 @@ def test_a_late_look_blames_nobody_when_it_did_not_wait_for_the_lock(looks: Look
     assert looks.told == []
 
 
-def test_a_late_look_blames_nobody_for_what_was_computed_before_python_code_ran_again(
+def test_a_late_look_blames_nobody_for_what_was_computed_while_the_loop_ticked(
     looks: Looks,
 ) -> None:
     looks.see(None)
     # Whoever looks has woken up again and again and has found the lock taken back.
-    looks.see("a", after=0.5, cpu=0.5, kept=9.0, ticked=looks.at + 0.48)
+    looks.see("a", after=0.5, cpu=0.5, kept=9.0, due=looks.at + 0.48)
     looks.see(None, turned=True)
     assert looks.told == []
 
 
-def test_a_late_look_blames_nobody_when_nothing_tells_when_python_code_ran(looks: Looks) -> None:
+def test_a_late_look_blames_nobody_when_the_loop_does_not_tick(looks: Looks) -> None:
     looks.see(None)
-    looks.see("a", after=0.5, cpu=0.5, kept=0.4, ticked=None)
+    looks.see("a", after=0.5, cpu=0.5, kept=0.4, due=None)
     looks.see(None, turned=True)
     assert looks.told == []
 
@@ -329,7 +329,7 @@ TOOLS = """
         while (begun := time.monotonic()) < end:
             turns += 1
             # Some of them are long enough for another thread to be given the interpreter's lock.
-            for _ in range(1_000_000 if every and turns % every == 0 else steps):
+            for _ in range(600_000 if every and turns % every == 0 else steps):
                 pass
             longest = max(longest, time.monotonic() - begun)
             await anyio.sleep(0)

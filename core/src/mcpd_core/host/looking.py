@@ -85,12 +85,11 @@ class Looker:
         self._kept = 0.0
         self._switches = _switches()
 
-    def look(self, beats: int, ticked: float | None) -> Look[Watched]:
+    def look(self, beats: int, due: float | None) -> Look[Watched]:
         """Return what is seen now.
 
         :param beats: how often the loop has shown that it turns.
-        :param ticked: when the thread has last shown that it runs Python code, if it does so again
-            and again.
+        :param due: when the loop is or was to tick next, if it does.
         """
         self._count_waits()
         suspect, place = None, None
@@ -113,7 +112,7 @@ class Looker:
             kept=self._kept,
             collecting=self._collecting + (0.0 if since is None else now - since),
             beats=beats,
-            ticked=ticked,
+            due=due,
             suspect=suspect,
             place=place,
         )

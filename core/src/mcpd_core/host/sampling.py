@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 #: Seconds without a call after which the thread ends.
 LINGER = 10.0
+#: Ticks of the loop within the time that is tolerated.
+_TICKS = 5
 
 
 class Sampler:
@@ -45,10 +47,9 @@ class Sampler:
         self._entered = 0
         self._beats = 0
         self._beat_asked = False
-        #: Whether the host's thread runs `_tick` again and again, and when it last did.
-        self._ticking = False
-        self._ticked = 0.0
-        #: Whether it has done nothing for so long that it is left in peace.
+        #: When the loop is to tick next, if it does.
+        self._due: float | None = None
+        #: Whether the host's thread has done nothing for so long that it is left in peace.
         self._calm = False
         #: Whether the thread looks; otherwise the next call has to wake it.
         self._looking = False
@@ -75,7 +76,7 @@ class Sampler:
         self._calm = False
         if not self._looking:
             self._wake()
-        if not self._ticking:
+        if self._due is None:
             self._tick()
 
     def leave(self) -> None:
@@ -108,11 +109,12 @@ class Sampler:
         self._beat_asked = False
 
     def _tick(self) -> None:
-        """Show that Python code runs, for as long as a call does; see `stalls` on what for."""
-        self._ticked = time.monotonic()
-        self._ticking = self._running > 0 and not self._calm
-        if self._ticking:
-            self._loop.call_later(self._tolerated / 2, self._tick)
+        """Show that the loop turns, for as long as a call runs; see `stalls` on what for."""
+        if self._calm or not self._running:
+            self._due = None
+            return
+        self._due = time.monotonic() + self._tolerated / _TICKS
+        self._loop.call_later(self._tolerated / _TICKS, self._tick)
 
     # --- in the thread ------------------------------------------------------------------------
 
@@ -149,8 +151,7 @@ class Sampler:
             entered = self._entered
             if self._rest.acquire(timeout=stalls.interval):
                 break
-            ticked = self._ticked if self._ticking else None
-            self._tell(stalls.see(looker.look(self._beats, ticked)))
+            self._tell(stalls.see(looker.look(self._beats, self._due)))
             self._calm = stalls.calm
             if stalls.suspicious and not self._beat_asked:
                 self._ask_for_a_beat()

@@ -10,7 +10,7 @@ so what lies between counts as a stall only as far as there is evidence:
 * The second look came late because the interpreter's lock was not to be had, and of all threads it
   was the host's that was computing. Then one piece of C code held the lock, since Python code gives
   it away every few milliseconds; and what runs when the look happens at last is what called it.
-  That counts from the last moment at which the thread is known to have run Python code: a loop that
+  That counts from the moment at which the loop was to show that it turns, and did not: one that
   turns often gives the lock away and takes it back before whoever waits for it has woken up, so
   that a look can come very late although nothing has blocked.
 
@@ -52,8 +52,8 @@ class Look(Generic[S]):
     :ivar kept: seconds for which whoever looks has waited for the interpreter's lock.
     :ivar collecting: seconds that the thread has spent collecting garbage.
     :ivar beats: how often the loop has shown that it turns.
-    :ivar ticked: monotonic time, in seconds, at which the thread has last run Python code, as far
-        as it is known; ``None`` when the thread is not asked to show that again and again.
+    :ivar due: monotonic time, in seconds, at which the loop is or was to tick next; ``None`` when
+        it does not tick.
     :ivar suspect: whose code runs; ``None`` when that is nobody's in particular.
     :ivar place: where the code is.
     """
@@ -64,7 +64,7 @@ class Look(Generic[S]):
     kept: float
     collecting: float
     beats: int
-    ticked: float | None
+    due: float | None
     suspect: S | None
     place: Hashable = None
 
@@ -189,6 +189,6 @@ def _same(last: Look[S], look: Look[S], planned: float) -> float:
 def _locked_out(last: Look[S], look: Look[S]) -> float:
     """Return for how long the call that runs now has held the interpreter's lock in one piece."""
     computing = _computing(last, look)
-    if look.ticked is None or computing < _NEARLY_ALL * (look.process - last.process):
+    if look.due is None or computing < _NEARLY_ALL * (look.process - last.process):
         return 0.0
-    return min(look.kept - last.kept, computing, look.at - look.ticked)
+    return max(0.0, min(look.kept - last.kept, computing, look.at - look.due))
